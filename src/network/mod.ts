@@ -1,0 +1,7 @@
+/**
+ * This host's networks: drivers, addresses, names, published ports, sandboxes. Decides what the kernel must contain and
+ * answers DNS; calls `kernel/` to get it done. Who is in the cluster and what runs where is told to it through
+ * `SwarmNetworks` and `PeerTable`.
+ */
+export type * from "./model.ts";
+export type * from "./networks.ts";
