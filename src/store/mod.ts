@@ -5,4 +5,5 @@
 export { Collection, type RecordCodec, type Stored } from "./collection.ts";
 export { MemoryStore } from "./fake.ts";
 export { aesSeal, type Seal } from "./seal.ts";
+export { openSqliteStore } from "./sqlite.ts";
 export type { Change, Entry, Store, StoreEvent } from "./store.ts";
