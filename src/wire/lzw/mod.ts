@@ -1,0 +1,2 @@
+/** LZW as memberlist's compress messages use it. Decides nothing but the byte format. */
+export { compress, decompress } from "./codec.ts";
