@@ -134,6 +134,10 @@ async function ownerOfSocket(inode: string): Promise<string | undefined> {
 }
 
 async function engineName(): Promise<string> {
-  const engine = (await allProcesses()).find(({ command }) => /(^|\/)(dockerd|weftd)$/.test(command[0] ?? ""));
-  return engine === undefined ? "something else on this host" : `${engine.command[0]} (process ${engine.pid})`;
+  const engine = (await allProcesses()).find(({ command }) =>
+    command.some((word) => /(^|\/)(dockerd|weftd|daemon\/main\.ts)$/.test(word)),
+  );
+  if (engine === undefined) return "something else on this host";
+  const name = engine.command.some((word) => word.endsWith("daemon/main.ts")) ? "weftd" : engine.command[0];
+  return `${name} (process ${engine.pid})`;
 }

@@ -49,7 +49,11 @@ export async function labUp(lab: Lab, count: number, say: Say, signal: AbortSign
 }
 
 /** Starts a host's weftd unless it answers already. */
-export async function startHost(host: LabHost, say: Say, extraArguments: readonly string[] = []): Promise<void> {
+export async function startHost(
+  host: LabHost,
+  say: Say,
+  extra: { readonly arguments?: readonly string[]; readonly environment?: Readonly<Record<string, string>> } = {},
+): Promise<void> {
   if (await isAnswering(host.socket)) return;
   say(`${host.hostname}: starting weftd at ${host.address}, socket ${host.socket}`);
   await mkdir(host.dataRoot, { recursive: true });
@@ -57,13 +61,14 @@ export async function startHost(host: LabHost, say: Say, extraArguments: readonl
     `${home}/weftd`,
     ...["--data-root", host.dataRoot, "--exec-root", host.execRoot, "--pidfile", host.pidFile],
     ...["-H", `unix://${host.socket}`],
-    ...extraArguments,
+    ...(extra.arguments ?? []),
   ];
   // The namespace and the host name are the host; everything else of this machine is shared.
   const script = `hostname ${host.hostname} && exec "$@"`;
   startDetached(
     ["nsenter", `--net=${namespacePath(host.namespace)}`, "unshare", "--uts", "sh", "-c", script, "sh", ...daemon],
     host.logFile,
+    extra.environment,
   );
   await waitUntilReady({ ...host, timeoutMs: 60_000 });
 }

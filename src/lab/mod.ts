@@ -4,5 +4,6 @@
  */
 export { demo } from "./demo.ts";
 export { hostDown, hostStatus, hostUp } from "./host.ts";
-export { labDown, labEnv, labStatus, labUp } from "./lab.ts";
-export { type Lab, openLabPaths } from "./model.ts";
+export { labDown, labEnv, labStatus, labUp, startHost } from "./lab.ts";
+export { type Lab, type LabHost, openLabPaths } from "./model.ts";
+export { startDetached } from "./process.ts";

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdirSync, openSync } from "node:fs";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { request } from "node:http";
 import { dirname } from "node:path";
@@ -7,12 +7,21 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { EngineError } from "../base/errors.ts";
 
 /** Starts a command that outlives us, its output appended to `logFile`. */
-export function startDetached(command: readonly string[], logFile: string): void {
+export function startDetached(
+  command: readonly string[],
+  logFile: string,
+  environment: Readonly<Record<string, string>> = {},
+): void {
   mkdirSync(dirname(logFile), { recursive: true });
   const log = openSync(logFile, "a");
   const [file, ...args] = command;
-  const child = spawn(file as string, args, { detached: true, stdio: ["ignore", log, log] });
+  const child = spawn(file as string, args, {
+    detached: true,
+    stdio: ["ignore", log, log],
+    env: { ...process.env, ...environment },
+  });
   child.unref();
+  closeSync(log);
 }
 
 /** What a command printed; rejects with its last lines when it fails. */
