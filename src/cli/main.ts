@@ -8,6 +8,7 @@ const usage = `Weft: one network for containers on many Linux hosts, driven by t
 
   ./weft demo                three hosts on this machine, a swarm and an overlay between them; shows every command
   ./weft test                all checks and tests
+  ./weft bench [RUNS]        Weft and Docker 28 side by side
   ./weft lab up N            N hosts in network namespaces, each with its own weftd
   ./weft lab env [I]         shell lines for using them (and DOCKER_HOST for host I):  eval "$(./weft lab env 1)"
   ./weft lab status          what is up
@@ -53,7 +54,9 @@ async function main(args: readonly string[], signal: AbortSignal): Promise<numbe
       await hostStatus(say);
       return 0;
     case "test":
-      return await runTests(rest);
+      return await runScript("tools/test.ts", rest);
+    case "bench":
+      return await runScript("bench/run.ts", rest);
     default:
       throw new EngineError("invalid", `unknown command "${command}"; './weft help' lists them`);
   }
@@ -104,8 +107,9 @@ function version(): string {
   return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
 }
 
-function runTests(args: readonly string[]): Promise<number> {
-  const path = fileURLToPath(new URL("../../tools/test.ts", import.meta.url));
+/** A script of this project in a process of its own: `path` is relative to the project. */
+function runScript(script: string, args: readonly string[]): Promise<number> {
+  const path = fileURLToPath(new URL(`../../${script}`, import.meta.url));
   const child = spawn(process.execPath, [path, ...args], { stdio: "inherit" });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
