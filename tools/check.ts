@@ -61,12 +61,23 @@ function lockfile(): readonly string[] {
   return text.includes('"resolved"') ? ["package-lock.json holds download addresses; see .npmrc"] : [];
 }
 
+/** The walkthrough may grow, never shrink: every check listed in checks.txt is still in it, by name. */
+function walkthrough(): readonly string[] {
+  const script = readFileSync(`${home}test/conformance/walkthrough`, "utf8");
+  const present = new Set(Array.from(script.matchAll(/(?:check|fails|prints)\s+"([^"]*)"/g), (match) => match[1]));
+  const wanted = readFileSync(`${home}test/conformance/checks.txt`, "utf8").trimEnd().split("\n");
+  return wanted
+    .filter((name) => !present.has(name))
+    .map((name) => `test/conformance/walkthrough lost the check "${name}"`);
+}
+
 const checks: readonly Check[] = [
   { name: "format and lint", run: () => command(biome, "check", "--error-on-warnings", ".") },
   { name: "lint fixture", run: lintFixture },
   { name: "types", run: () => command(`${home}node_modules/.bin/tsc`, "--pretty", "false") },
   { name: "imports between rooms", run: () => findImportFaults(home, trackedFiles()) },
   { name: "lockfile", run: lockfile },
+  { name: "conformance checks", run: walkthrough },
   {
     name: "shell scripts",
     run: () =>
