@@ -5,4 +5,4 @@
  */
 export type * from "./dns.ts";
 export { openNameTable } from "./name-table.ts";
-export { type DnsServerDeps, openDnsServer } from "./server.ts";
+export { type DnsServerDeps, openDnsServer, resolverAddress } from "./server.ts";

@@ -7,9 +7,7 @@ export function openNameTable(): NameTable {
   const networks = new Map<string, NetworkNames>();
   return {
     set(networkId, endpointId, record) {
-      let names = networks.get(networkId);
-      if (names === undefined) networks.set(networkId, (names = new NetworkNames()));
-      names.set(endpointId, record);
+      valueFor(networks, networkId, () => new NetworkNames()).set(endpointId, record);
     },
     delete(networkId, endpointId) {
       const names = networks.get(networkId);
@@ -62,15 +60,10 @@ class NetworkNames {
     this.delete(endpointId);
     this.#records.set(endpointId, record);
     for (const { name, addresses } of namesOf(record)) {
-      const key = name.toLowerCase();
-      let entry = this.#entries.get(key);
-      if (entry === undefined) this.#entries.set(key, (entry = new Entry()));
-      entry.set(endpointId, addresses);
+      valueFor(this.#entries, name.toLowerCase(), () => new Entry()).set(endpointId, addresses);
     }
     for (const { address, name } of reverseNamesOf(record)) {
-      let names = this.#reverse.get(address);
-      if (names === undefined) this.#reverse.set(address, (names = new Map()));
-      names.set(endpointId, name);
+      valueFor(this.#reverse, address, () => new Map<string, string>()).set(endpointId, name);
     }
   }
 
@@ -189,4 +182,12 @@ function linkTarget(links: ReadonlyMap<string, string>, alias: string): string |
     if (name.toLowerCase() === alias) return target.toLowerCase();
   }
   return undefined;
+}
+
+function valueFor<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  const known = map.get(key);
+  if (known !== undefined) return known;
+  const made = make();
+  map.set(key, made);
+  return made;
 }
