@@ -3,3 +3,5 @@
  * dockerd speaks them. Decides membership and table contents; knows nothing of VXLAN, names or tasks.
  */
 export type * from "./gossip.ts";
+export { type GossipDeps, type OpenGossipOptions, openGossip } from "./open.ts";
+export type { DelegateVersions } from "./swim/model.ts";

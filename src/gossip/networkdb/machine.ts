@@ -1,0 +1,937 @@
+import type { Instant } from "../../base/clock.ts";
+import { assertNever, DecodeError, EngineError } from "../../base/errors.ts";
+import { type Random, shuffled } from "../../base/random.ts";
+import { BroadcastQueue } from "../broadcast-queue.ts";
+import type { TableEvent } from "../gossip.ts";
+import { type Endpoint, isSameEndpoint } from "../swim/model.ts";
+import {
+  type BulkSync,
+  type DbMessage,
+  decodeDbMessage,
+  encodeDbMessage,
+  type NetworkEvent,
+  type NetworkPushPull,
+  type NodeEvent,
+  type TableMessage,
+} from "./codec.ts";
+import { LamportClock } from "./lamport.ts";
+import { type Entry, Tables } from "./tables.ts";
+
+// NetworkDB (reference: network-data-plane 4). A node as seen from here:
+//
+//    member-joined            member-gone
+//   -------------> active -----------------> failed ---> (24 h) forgotten
+//                   ^  |  <-- member-joined,   |
+//     NodeEvent JOIN|  |      NodeEvent JOIN   | member-joined under another name at the same address
+//    (newer, still  |  v NodeEvent LEAVE       v
+//        a member)  +- left <-------------------
+//
+// The entries of a failed node are hidden for 30 minutes and come back with it; those of one that left are dropped.
+//
+// Where this goes beyond dockerd, in messages that dockerd understands: own news goes out at once, straight to the peers
+// concerned, with our attachment in front of it, since a table event that outruns its owner's JOIN is lost at the receiver;
+// a peer that attaches hears our entries at once; who returns is synced with at once.
+
+export const dbTiming = {
+  gossipIntervalMs: 200,
+  bulkSyncIntervalMs: 30_000,
+  bulkSyncAnswerMs: 30_000,
+  /** `join-network` counts as synced then, answers or not; a late answer is still taken. */
+  joinSyncMs: 5_000,
+  reapIntervalMs: 5_000,
+  tombstoneMs: 1_800_000,
+  attachmentTombstoneMs: 1_825_000,
+  reconnectIntervalMs: 1_000,
+  forgetNodeMs: 24 * 3_600_000,
+  /** So long our own JOIN goes in front of own table events sent straight to a peer. */
+  joinEchoMs: 10_000,
+} as const;
+
+const gossipNodes = 3;
+const messageOverheadBytes = 4;
+/** Own news goes straight to so many peers; the gossip queue reaches the others. */
+const eagerPeers = 16;
+/** Every answer to a bulk sync holds all entries, own and relayed, so a sample of a large network is enough. */
+const joinSyncPeers = 16;
+/** Entries learnt by bulk sync are not gossiped on when so many messages wait already. */
+const relayQueueLimit = 500;
+const minResidualMs = 300_000;
+
+export interface NetworkDbConfig {
+  readonly name: string;
+  /** Room for one user message in a packet. */
+  readonly packetBudgetBytes: number;
+  readonly random: Random;
+}
+
+type NodeState =
+  | { readonly kind: "active" }
+  | { readonly kind: "failed"; readonly since: Instant }
+  /** `isReplaced`: another name was seen at its address, which may have been the older of the two. */
+  | { readonly kind: "left"; readonly since: Instant; readonly isReplaced: boolean };
+
+interface RemoteAttachment {
+  readonly time: bigint;
+  /** Set while leaving. */
+  readonly forgetAt: Instant | undefined;
+}
+
+interface RemoteNode extends Endpoint {
+  readonly name: string;
+  state: NodeState;
+  /** Of its last NodeEvent. */
+  time: bigint;
+  /** Whether memberlist knows it: otherwise we would never hear of its end. */
+  isMember: boolean;
+  readonly networks: Map<string, RemoteAttachment>;
+}
+
+interface OwnNetwork {
+  time: bigint;
+  joinedAt: Instant;
+  /** Set once left. */
+  forgetAt: Instant | undefined;
+  /** Peers whose answer the join still waits for; `undefined` once synced. */
+  awaiting: Set<string> | undefined;
+  awaitUntil: Instant;
+  /** Own events go before relayed ones, as engines from 29 do. */
+  readonly own: BroadcastQueue;
+  readonly relayed: BroadcastQueue;
+}
+
+/** Own news not yet sent straight to anybody. */
+interface Pending {
+  cluster: Uint8Array[];
+  tables: Map<string, Uint8Array[]>;
+  /** Peers that have just attached, with the networks. */
+  greetings: Map<string, Set<string>>;
+}
+
+/** Mutable; changed only by the functions of this file. */
+export interface NetworkDb {
+  readonly config: NetworkDbConfig;
+  readonly networkClock: LamportClock;
+  readonly tableClock: LamportClock;
+  readonly nodes: Map<string, RemoteNode>;
+  readonly own: Map<string, OwnNetwork>;
+  readonly tables: Tables;
+  /** Node and network events, spread to the whole cluster. */
+  readonly clusterQueue: BroadcastQueue;
+  pending: Pending;
+  flushAt: Instant | undefined;
+  gossipAt: Instant;
+  bulkSyncAt: Instant;
+  reapAt: Instant;
+  reconnectAt: Instant;
+  /** Peers to sync all common networks with, and when. */
+  readonly syncSoon: Map<string, Instant>;
+  /** Messages that were not NetworkDB's, such as serf's. */
+  skippedMessages: number;
+}
+
+export type DbInput =
+  | { readonly kind: "tick" }
+  | ({ readonly kind: "member-joined"; readonly name: string } & Endpoint)
+  | { readonly kind: "member-gone"; readonly name: string }
+  | { readonly kind: "member-confirmed"; readonly name: string }
+  | { readonly kind: "user"; readonly payload: Uint8Array }
+  | { readonly kind: "remote-state"; readonly state: Uint8Array }
+  /** A push/pull of ours with join set was answered. */
+  | { readonly kind: "cluster-joined" }
+  | { readonly kind: "stream-failed"; readonly to: string }
+  | { readonly kind: "join-network"; readonly networkId: string }
+  | { readonly kind: "leave-network"; readonly networkId: string }
+  | EntryInput
+  | { readonly kind: "leave" };
+
+export interface EntryInput {
+  readonly kind: "put" | "remove";
+  readonly table: string;
+  readonly networkId: string;
+  readonly key: string;
+  readonly value: Uint8Array;
+}
+
+export type DbOutput =
+  /** Best effort, one UDP packet. */
+  | { readonly kind: "user-packet"; readonly to: string; readonly payload: Uint8Array }
+  | { readonly kind: "user-stream"; readonly to: string; readonly endpoint: Endpoint; readonly payload: Uint8Array }
+  /** Try a push/pull with join set towards a failed node. */
+  | { readonly kind: "reconnect"; readonly endpoint: Endpoint }
+  | { readonly kind: "change"; readonly event: TableEvent }
+  /** The exchange after a join of a network is over. */
+  | { readonly kind: "synced"; readonly networkId: string }
+  | {
+      readonly kind: "note";
+      readonly level: "debug" | "warn";
+      readonly message: string;
+      readonly facts: Readonly<Record<string, unknown>>;
+    };
+
+export function createNetworkDb(config: NetworkDbConfig, now: Instant): NetworkDb {
+  return {
+    config,
+    networkClock: new LamportClock(),
+    tableClock: new LamportClock(),
+    nodes: new Map(),
+    own: new Map(),
+    tables: new Tables(),
+    clusterQueue: new BroadcastQueue(),
+    pending: { cluster: [], tables: new Map(), greetings: new Map() },
+    flushAt: undefined,
+    gossipAt: now,
+    bulkSyncAt: now + config.random.below(dbTiming.bulkSyncIntervalMs),
+    reapAt: now + config.random.below(dbTiming.reapIntervalMs),
+    reconnectAt: now,
+    syncSoon: new Map(),
+    skippedMessages: 0,
+  };
+}
+
+export function nextDeadline(db: NetworkDb): Instant {
+  const deadlines = [db.bulkSyncAt, db.reapAt, ...db.syncSoon.values()];
+  if (db.flushAt !== undefined) deadlines.push(db.flushAt);
+  for (const network of db.own.values()) {
+    if (network.own.length + network.relayed.length > 0) deadlines.push(db.gossipAt);
+    if (network.awaiting !== undefined) deadlines.push(network.awaitUntil);
+  }
+  for (const { state } of db.nodes.values()) if (state.kind === "failed") deadlines.push(db.reconnectAt);
+  return Math.min(...deadlines);
+}
+
+/**
+ * Advances the machine by one input; changes `db` and returns what shall be done, in order.
+ *
+ * @throws {EngineError} `conflict` for a network joined twice, `not-found` for a put into one not joined.
+ */
+export function step(db: NetworkDb, input: DbInput, now: Instant): DbOutput[] {
+  const turn: Turn = { db, now, out: [] };
+  switch (input.kind) {
+    case "tick":
+      tick(turn);
+      break;
+    case "member-joined":
+      memberJoined(turn, input);
+      break;
+    case "member-gone":
+      memberGone(turn, input.name);
+      break;
+    case "member-confirmed":
+      memberConfirmed(turn, input.name);
+      break;
+    case "user":
+      handle(turn, input.payload, false, 0);
+      break;
+    case "remote-state":
+      remoteState(turn, input.state);
+      break;
+    case "cluster-joined":
+      announceSelf(turn, "join");
+      break;
+    case "stream-failed":
+      peerSynced(turn, input.to);
+      break;
+    case "join-network":
+      joinNetwork(turn, input.networkId);
+      break;
+    case "leave-network":
+      leaveNetwork(turn, input.networkId);
+      break;
+    case "put":
+    case "remove":
+      writeEntry(turn, input);
+      break;
+    case "leave":
+      announceSelf(turn, "leave");
+      flush(turn);
+      break;
+    default:
+      assertNever(input);
+  }
+  return turn.out;
+}
+
+// -- what the rest of the node asks ----------------------------------------------------------------------------------
+
+/** Cluster-wide events for memberlist's gossip. */
+export function takeBroadcasts(db: NetworkDb, overheadBytes: number, limitBytes: number): Uint8Array[] {
+  return db.clusterQueue.take({ overheadBytes, limitBytes, nodes: db.nodes.size + 1 });
+}
+
+/** User state of a push/pull. On a join our own attachments get a new time, so that who believes we left thinks again. */
+export function localState(db: NetworkDb, isJoin: boolean): Uint8Array {
+  if (isJoin) {
+    const time = db.networkClock.increment();
+    for (const network of db.own.values()) if (network.forgetAt === undefined) network.time = time;
+  }
+  const { name } = db.config;
+  const own = [...db.own].map(([networkId, { time, forgetAt }]) => {
+    return { networkId, node: name, time, isLeaving: forgetAt !== undefined };
+  });
+  const others = [...db.nodes.values()].filter(isActive).flatMap((node) => {
+    return [...node.networks].map(([networkId, { time, forgetAt }]) => {
+      return { networkId, node: node.name, time, isLeaving: forgetAt !== undefined };
+    });
+  });
+  const message: NetworkPushPull = {
+    kind: "push-pull",
+    time: db.networkClock.time,
+    node: name,
+    attachments: [...own, ...others],
+  };
+  return encodeDbMessage(message);
+}
+
+/** Live entries of one table, own ones included. */
+export function entriesOf(db: NetworkDb, table: string, networkId: string): TableEvent[] {
+  return db.tables.of(networkId).flatMap((entry) => {
+    return entry.table === table && isVisible(db, entry) ? [eventOf(entry, "put")] : [];
+  });
+}
+
+/** Other active nodes attached to a network. */
+export function peersOf(db: NetworkDb, networkId: string): (Endpoint & { readonly name: string })[] {
+  return [...db.nodes.values()].filter((node) => isAttached(node, networkId));
+}
+
+export function isJoined(db: NetworkDb, networkId: string): boolean {
+  return ownNetwork(db, networkId) !== undefined;
+}
+
+interface Turn {
+  readonly db: NetworkDb;
+  readonly now: Instant;
+  readonly out: DbOutput[];
+}
+
+// -- own acts --------------------------------------------------------------------------------------------------------
+
+function joinNetwork(turn: Turn, networkId: string): void {
+  const { db, now, out } = turn;
+  if (isJoined(db, networkId)) {
+    throw new EngineError("conflict", `networkdb: network ${networkId} is already joined`); // compat: reference 4.7
+  }
+  const time = db.networkClock.increment();
+  const peers = shuffled(peersOf(db, networkId), db.config.random).slice(0, joinSyncPeers);
+  db.own.set(networkId, {
+    time,
+    joinedAt: now,
+    forgetAt: undefined,
+    awaiting: new Set(peers.map(({ name }) => name)),
+    awaitUntil: now + dbTiming.joinSyncMs,
+    own: new BroadcastQueue(),
+    relayed: new BroadcastQueue(),
+  });
+  announceNetwork(turn, networkId, "join", time);
+  // The JOIN leaves now, ahead of the syncs, and they carry it again.
+  flush(turn);
+  for (const peer of peers) requestSync(turn, peer, [networkId]);
+  if (peers.length === 0) synced(db, out, networkId);
+}
+
+function leaveNetwork(turn: Turn, networkId: string): void {
+  const { db, now } = turn;
+  const network = ownNetwork(db, networkId);
+  if (network === undefined) return;
+  network.time = db.networkClock.increment();
+  network.forgetAt = now + dbTiming.attachmentTombstoneMs;
+  network.own.clear();
+  network.relayed.clear();
+  if (network.awaiting !== undefined) synced(db, turn.out, networkId);
+  db.pending.tables.delete(networkId);
+  announceNetwork(turn, networkId, "leave", network.time);
+  for (const entry of db.tables.of(networkId)) {
+    if (entry.owner !== db.config.name) {
+      db.tables.delete(entry);
+      reportGone(turn, entry);
+    } else if (entry.deletedUntil === undefined) {
+      db.tables.set({ ...entry, time: db.tableClock.increment(), deletedUntil: now + dbTiming.tombstoneMs });
+    }
+  }
+}
+
+function writeEntry(turn: Turn, input: EntryInput): void {
+  const { db, now } = turn;
+  const { table, networkId, key } = input;
+  const network = ownNetwork(db, networkId);
+  const known = db.tables.get(networkId, table, key);
+  const isDelete = input.kind === "remove";
+  if (isDelete && (network === undefined || known === undefined || known.deletedUntil !== undefined)) return;
+  if (network === undefined) {
+    throw new EngineError("not-found", `cannot write ${table} entry ${key}: network ${networkId} is not joined`);
+  }
+  const entry: Entry = {
+    networkId,
+    table,
+    key,
+    owner: db.config.name,
+    time: db.tableClock.increment(),
+    value: isDelete ? (known?.value ?? input.value) : input.value,
+    deletedUntil: isDelete ? now + dbTiming.tombstoneMs : undefined,
+  };
+  db.tables.set(entry);
+  const isUpdate = known !== undefined && known.deletedUntil === undefined;
+  const bytes = encodeDbMessage(messageOfEntry(entry, now, isUpdate ? "update" : "create"));
+  network.own.add(`${table}/${key}`, bytes);
+  const pending = db.pending.tables.get(networkId) ?? [];
+  pending.push(bytes);
+  db.pending.tables.set(networkId, pending);
+  db.flushAt ??= now;
+}
+
+function announceSelf(turn: Turn, change: NodeEvent["change"]): void {
+  const { db } = turn;
+  const event: NodeEvent = { kind: "node", change, time: db.networkClock.increment(), node: db.config.name };
+  announce(turn, undefined, event);
+}
+
+function announceNetwork(turn: Turn, networkId: string, change: NetworkEvent["change"], time: bigint): void {
+  const node = turn.db.config.name;
+  announce(turn, networkEventKey(networkId, node), { kind: "network", change, time, node, networkId });
+}
+
+function announce(turn: Turn, key: string | undefined, event: NodeEvent | NetworkEvent): void {
+  const { db, now } = turn;
+  const bytes = encodeDbMessage(event);
+  db.clusterQueue.add(key, bytes);
+  db.pending.cluster.push(bytes);
+  db.flushAt ??= now;
+}
+
+/** Sends own news straight to the peers concerned: what is for the cluster first, then per network JOIN and entries. */
+function flush(turn: Turn): void {
+  const { db, now } = turn;
+  const { cluster, tables, greetings } = db.pending;
+  db.pending = { cluster: [], tables: new Map(), greetings: new Map() };
+  db.flushAt = undefined;
+
+  const letters = new Map<string, Uint8Array[]>();
+  const write = (to: string, messages: readonly Uint8Array[]) => {
+    const letter = letters.get(to) ?? [];
+    for (const message of messages) if (!letter.includes(message)) letter.push(message);
+    if (letter.length > 0) letters.set(to, letter);
+  };
+  for (const node of sample(turn, [...db.nodes.values()].filter(isActive))) write(node.name, cluster);
+  for (const [networkId, messages] of tables) {
+    const echo = joinEcho(db, networkId, now);
+    for (const peer of sample(turn, peersOf(db, networkId))) write(peer.name, [...echo, ...messages]);
+  }
+  for (const [name, networkIds] of greetings) {
+    for (const networkId of networkIds) write(name, greeting(db, networkId, now));
+  }
+  for (const [name, messages] of letters) post(turn, name, messages);
+}
+
+function joinEcho(db: NetworkDb, networkId: string, now: Instant): Uint8Array[] {
+  const network = ownNetwork(db, networkId);
+  if (network === undefined || now - network.joinedAt > dbTiming.joinEchoMs) return [];
+  return [ownJoin(db, networkId, network)];
+}
+
+/** What a peer that has just attached must know from us: that we are there, and our live entries. */
+function greeting(db: NetworkDb, networkId: string, now: Instant): Uint8Array[] {
+  const network = ownNetwork(db, networkId);
+  if (network === undefined) return [];
+  const entries = db.tables.of(networkId).filter((e) => e.owner === db.config.name && e.deletedUntil === undefined);
+  return [
+    ownJoin(db, networkId, network),
+    ...entries.map((entry) => encodeDbMessage(messageOfEntry(entry, now, "create"))),
+  ];
+}
+
+function ownJoin(db: NetworkDb, networkId: string, { time }: OwnNetwork): Uint8Array {
+  return encodeDbMessage({ kind: "network", change: "join", time, node: db.config.name, networkId });
+}
+
+/** As few packets as hold the messages in their order; what fits no packet goes over TCP. */
+function post(turn: Turn, to: string, messages: readonly Uint8Array[]): void {
+  const { db, out } = turn;
+  const limitBytes = db.config.packetBudgetBytes;
+  let batch: Uint8Array[] = [];
+  let used = 0;
+  const send = () => {
+    if (batch.length > 0) out.push({ kind: "user-packet", to, payload: packed(batch) });
+    batch = [];
+    used = 0;
+  };
+  for (const message of messages) {
+    const cost = message.length + messageOverheadBytes;
+    if (cost > limitBytes) {
+      send();
+      const node = db.nodes.get(to);
+      if (node !== undefined) out.push({ kind: "user-stream", to, endpoint: node, payload: message });
+      continue;
+    }
+    if (used + cost > limitBytes) send();
+    batch.push(message);
+    used += cost;
+  }
+  send();
+}
+
+function packed(messages: readonly Uint8Array[]): Uint8Array {
+  const [only, ...others] = messages as [Uint8Array, ...Uint8Array[]];
+  return others.length === 0 ? only : encodeDbMessage({ kind: "compound", messages });
+}
+
+// -- time ------------------------------------------------------------------------------------------------------------
+
+function tick(turn: Turn): void {
+  const { db, now, out } = turn;
+  if (db.flushAt !== undefined && db.flushAt <= now) flush(turn);
+  if (db.gossipAt <= now) gossipTables(turn);
+  for (const [name, at] of [...db.syncSoon]) {
+    if (at > now) continue;
+    db.syncSoon.delete(name);
+    const node = db.nodes.get(name);
+    if (node !== undefined) requestSync(turn, node, commonNetworks(db, node));
+  }
+  if (db.bulkSyncAt <= now) {
+    db.bulkSyncAt = now + dbTiming.bulkSyncIntervalMs;
+    periodicSync(turn);
+  }
+  for (const [networkId, network] of db.own) {
+    if (network.awaiting !== undefined && network.awaitUntil <= now) synced(db, out, networkId);
+  }
+  if (db.reapAt <= now) {
+    db.reapAt = now + dbTiming.reapIntervalMs;
+    reap(turn);
+  }
+  if (db.reconnectAt <= now) {
+    db.reconnectAt = now + dbTiming.reconnectIntervalMs;
+    const [node] = shuffled(
+      [...db.nodes.values()].filter(({ state }) => state.kind === "failed"),
+      db.config.random,
+    );
+    if (node !== undefined) out.push({ kind: "reconnect", endpoint: node });
+  }
+}
+
+function gossipTables(turn: Turn): void {
+  const { db, now } = turn;
+  for (const [networkId, network] of db.own) {
+    if (network.own.length + network.relayed.length === 0) continue;
+    db.gossipAt = now + dbTiming.gossipIntervalMs;
+    const peers = peersOf(db, networkId);
+    const options = { overheadBytes: messageOverheadBytes, nodes: peers.length + 1 };
+    const own = network.own.take({ ...options, limitBytes: db.config.packetBudgetBytes });
+    const left = own.reduce((rest, { length }) => rest - length - messageOverheadBytes, db.config.packetBudgetBytes);
+    const messages = [...own, ...network.relayed.take({ ...options, limitBytes: left })];
+    if (messages.length === 0) {
+      // What fits no packet was sent over TCP; the others get it by bulk sync.
+      network.own.clear();
+      network.relayed.clear();
+      continue;
+    }
+    const payload = encodeDbMessage({ kind: "compound", messages });
+    for (const peer of shuffled(peers, db.config.random).slice(0, gossipNodes)) {
+      turn.out.push({ kind: "user-packet", to: peer.name, payload });
+    }
+  }
+}
+
+function periodicSync(turn: Turn): void {
+  const { db } = turn;
+  const remaining = new Set([...db.own].filter(([, network]) => network.forgetAt === undefined).map(([id]) => id));
+  for (const networkId of remaining) {
+    const [peer] = shuffled(peersOf(db, networkId), db.config.random);
+    const node = peer && db.nodes.get(peer.name);
+    if (node === undefined) continue;
+    const networkIds = commonNetworks(db, node);
+    requestSync(turn, node, networkIds);
+    for (const id of networkIds) remaining.delete(id);
+  }
+}
+
+function reap(turn: Turn): void {
+  const { db, now } = turn;
+  for (const entry of db.tables.all()) {
+    if (entry.deletedUntil !== undefined && entry.deletedUntil <= now) db.tables.delete(entry);
+  }
+  for (const [networkId, { forgetAt }] of [...db.own]) {
+    if (forgetAt === undefined || forgetAt > now) continue;
+    db.own.delete(networkId);
+    for (const entry of db.tables.of(networkId)) db.tables.delete(entry);
+  }
+  for (const node of [...db.nodes.values()]) {
+    for (const [networkId, { forgetAt }] of [...node.networks]) {
+      if (forgetAt !== undefined && forgetAt <= now) node.networks.delete(networkId);
+    }
+    if (node.state.kind === "active") continue;
+    if (node.state.kind === "failed" && now - node.state.since > dbTiming.tombstoneMs) dropState(turn, node);
+    if (now - node.state.since > dbTiming.forgetNodeMs && !node.isMember) db.nodes.delete(node.name);
+  }
+}
+
+// -- membership ------------------------------------------------------------------------------------------------------
+
+function memberJoined(turn: Turn, member: Endpoint & { readonly name: string }): void {
+  const { db } = turn;
+  if (member.name === db.config.name) return;
+  const known = db.nodes.get(member.name);
+  if (known !== undefined && isSameEndpoint(known, member)) {
+    known.isMember = true;
+    if (known.state.kind !== "active") activate(turn, known);
+    return;
+  }
+  // memberlist lets only a node that left come back elsewhere.
+  if (known !== undefined && known.state.kind !== "left") retire(turn, known, false);
+  replaceOthersAt(turn, member);
+  db.nodes.set(member.name, {
+    name: member.name,
+    address: member.address,
+    portHostOrder: member.portHostOrder,
+    state: { kind: "active" },
+    time: known?.time ?? 0n,
+    isMember: true,
+    networks: new Map(),
+  });
+  // It may not have heard of our networks yet, whichever way it heard of us.
+  for (const [networkId, network] of db.own) {
+    if (network.forgetAt === undefined) greet(turn, member.name, networkId);
+  }
+}
+
+/** A restarted daemon has a new name at the old address: the older name is history. */
+function replaceOthersAt(turn: Turn, member: Endpoint & { readonly name: string }): void {
+  for (const node of turn.db.nodes.values()) {
+    if (node.name === member.name || node.state.kind === "left" || !isSameEndpoint(node, member)) continue;
+    retire(turn, node, true);
+  }
+}
+
+function memberGone(turn: Turn, name: string): void {
+  const node = turn.db.nodes.get(name);
+  if (node === undefined) return;
+  node.isMember = false;
+  if (node.state.kind !== "active") return;
+  const hidden = visibleEntriesOf(turn.db, node);
+  node.state = { kind: "failed", since: turn.now };
+  for (const entry of hidden) turn.out.push({ kind: "change", event: eventOf(entry, "delete") });
+}
+
+/** It answered by name at its address, so if two names claimed that address, it is the living one. */
+function memberConfirmed(turn: Turn, name: string): void {
+  const node = turn.db.nodes.get(name);
+  if (node === undefined || node.state.kind !== "left" || !node.state.isReplaced) return;
+  replaceOthersAt(turn, node);
+  activate(turn, node);
+}
+
+function activate(turn: Turn, node: RemoteNode): void {
+  const { db } = turn;
+  node.state = { kind: "active" };
+  for (const entry of visibleEntriesOf(db, node)) turn.out.push({ kind: "change", event: eventOf(entry, "put") });
+  // Both sides missed something meanwhile.
+  syncSoon(turn, node, 0);
+  for (const [networkId, network] of db.own) {
+    if (network.forgetAt === undefined) greet(turn, node.name, networkId);
+  }
+}
+
+function retire(turn: Turn, node: RemoteNode, isReplaced: boolean): void {
+  dropState(turn, node);
+  node.state = { kind: "left", since: turn.now, isReplaced };
+}
+
+/** Forgets what a node said: its attachments and entries. */
+function dropState(turn: Turn, node: RemoteNode): void {
+  const { db } = turn;
+  for (const entry of db.tables.all()) {
+    if (entry.owner !== node.name) continue;
+    db.tables.delete(entry);
+    reportGone(turn, entry);
+  }
+  node.networks.clear();
+}
+
+// -- messages --------------------------------------------------------------------------------------------------------
+
+function handle(turn: Turn, bytes: Uint8Array, isBulkSync: boolean, layer: number): void {
+  let message: DbMessage;
+  try {
+    message = decodeDbMessage(bytes);
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    turn.db.skippedMessages += 1;
+    return;
+  }
+  switch (message.kind) {
+    case "node":
+      if (nodeEvent(turn, message)) turn.db.clusterQueue.add(undefined, bytes);
+      return;
+    case "network":
+      if (networkEvent(turn, message)) {
+        turn.db.clusterQueue.add(networkEventKey(message.networkId, message.node), bytes);
+      }
+      return;
+    case "table":
+      tableEvent(turn, message, bytes, isBulkSync);
+      return;
+    case "bulk-sync":
+      if (layer === 0) bulkSync(turn, message);
+      return;
+    case "compound":
+      if (layer < 3) for (const part of message.messages) handle(turn, part, isBulkSync, layer + 1);
+      return;
+    case "push-pull":
+      // Only as user state of memberlist's own push/pull.
+      return;
+    default:
+      assertNever(message);
+  }
+}
+
+function remoteState(turn: Turn, state: Uint8Array): void {
+  let message: DbMessage;
+  try {
+    message = decodeDbMessage(state);
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    turn.db.skippedMessages += 1;
+    return;
+  }
+  if (message.kind !== "push-pull") return;
+  nodeEvent(turn, { kind: "node", change: "join", time: message.time, node: message.node });
+  for (const { networkId, node, time, isLeaving } of message.attachments) {
+    networkEvent(turn, { kind: "network", change: isLeaving ? "leave" : "join", time, node, networkId });
+  }
+}
+
+/** Returns whether it was news and shall be gossiped on. */
+function nodeEvent(turn: Turn, event: NodeEvent): boolean {
+  const { db } = turn;
+  db.networkClock.witness(event.time);
+  const node = db.nodes.get(event.node);
+  if (node === undefined || node.time >= event.time) return false;
+  node.time = event.time;
+  if (event.change === "join") {
+    if (!node.isMember || node.state.kind === "active") return false;
+    replaceOthersAt(turn, node);
+    activate(turn, node);
+    return true;
+  }
+  if (node.state.kind === "left") return false;
+  retire(turn, node, false);
+  return true;
+}
+
+/** Returns whether it was news and shall be gossiped on. */
+function networkEvent(turn: Turn, event: NetworkEvent): boolean {
+  const { db, now } = turn;
+  db.networkClock.witness(event.time);
+  if (event.node === db.config.name) return false;
+  const node = db.nodes.get(event.node);
+  // Of one whom memberlist does not know we would never hear that it is gone.
+  if (node === undefined || !isActive(node)) return false;
+  const known = node.networks.get(event.networkId);
+  if (known !== undefined ? known.time >= event.time : event.change === "leave") return false;
+  if (event.change === "leave") {
+    node.networks.set(event.networkId, { time: event.time, forgetAt: now + dbTiming.attachmentTombstoneMs });
+    for (const entry of db.tables.of(event.networkId)) {
+      if (entry.owner !== node.name) continue;
+      db.tables.delete(entry);
+      reportGone(turn, entry);
+    }
+    return true;
+  }
+  node.networks.set(event.networkId, { time: event.time, forgetAt: undefined });
+  const isNew = known === undefined || known.forgetAt !== undefined;
+  if (isNew && isJoined(db, event.networkId)) welcome(turn, node, event.networkId);
+  return true;
+}
+
+/** A peer has attached to a network of ours: it hears our entries now, and is asked for its own a little later. */
+function welcome(turn: Turn, node: RemoteNode, networkId: string): void {
+  const { db } = turn;
+  greet(turn, node.name, networkId);
+  // A newcomer syncs with us by itself; this is for the case that neither knew of the other. A few of us are enough.
+  const peers = peersOf(db, networkId).length;
+  if (db.config.random.below(Math.max(peers, eagerPeers)) < eagerPeers) {
+    syncSoon(turn, node, 200 + db.config.random.below(1000));
+  }
+}
+
+function greet(turn: Turn, name: string, networkId: string): void {
+  const { db, now } = turn;
+  const networkIds = db.pending.greetings.get(name) ?? new Set();
+  networkIds.add(networkId);
+  db.pending.greetings.set(name, networkIds);
+  db.flushAt ??= now;
+}
+
+/** The receive rules of the reference, 4.8, in its order. */
+function tableEvent(turn: Turn, event: TableMessage, bytes: Uint8Array, isBulkSync: boolean): void {
+  const { db, now } = turn;
+  db.tableClock.witness(event.time);
+  if (event.node === db.config.name) return;
+  const network = ownNetwork(db, event.networkId);
+  const owner = db.nodes.get(event.node);
+  if (network === undefined || owner === undefined || !isAttached(owner, event.networkId)) return;
+  const known = db.tables.get(event.networkId, event.table, event.key);
+  if (known !== undefined && known.time >= event.time) return;
+
+  const residualMs = event.residualSeconds > 0 ? event.residualSeconds * 1000 : dbTiming.tombstoneMs;
+  const isDelete = event.change === "delete";
+  const entry: Entry = {
+    networkId: event.networkId,
+    table: event.table,
+    key: event.key,
+    owner: event.node,
+    time: event.time,
+    value: event.value,
+    deletedUntil: isDelete ? now + Math.min(residualMs, dbTiming.tombstoneMs) : undefined,
+  };
+  const wasVisible = known !== undefined && isVisible(db, known);
+  db.tables.set(entry);
+  if (!isDelete) turn.out.push({ kind: "change", event: eventOf(entry, "put") });
+  else if (known !== undefined && wasVisible)
+    turn.out.push({ kind: "change", event: eventOf({ ...known, owner: event.node }, "delete") });
+
+  const isInSync = network.awaiting === undefined;
+  const isUnknownDelete = isDelete && known === undefined;
+  if (!isInSync || (isUnknownDelete && !(isBulkSync && residualMs > minResidualMs))) return;
+  if (isBulkSync && network.relayed.length > relayQueueLimit) return;
+  network.own.remove(`${event.table}/${event.key}`);
+  network.relayed.add(`${event.table}/${event.key}`, bytes);
+}
+
+// -- bulk sync -------------------------------------------------------------------------------------------------------
+
+function bulkSync(turn: Turn, message: BulkSync): void {
+  const { db } = turn;
+  db.tableClock.witness(message.time);
+  const node = db.nodes.get(message.node);
+  if (node === undefined) return;
+  for (const part of message.messages) handle(turn, part, true, 1);
+  if (message.isRequest)
+    sendSync(
+      turn,
+      node,
+      message.networkIds.filter((id) => isJoined(db, id)),
+      false,
+    );
+  else peerSynced(turn, node.name);
+}
+
+function requestSync(turn: Turn, to: Endpoint & { readonly name: string }, networkIds: readonly string[]): void {
+  if (networkIds.length > 0) sendSync(turn, to, networkIds, true);
+}
+
+/** All entries of some networks, with the attachments in front: else a receiver that missed one refuses the entries. */
+function sendSync(
+  turn: Turn,
+  to: Endpoint & { readonly name: string },
+  networkIds: readonly string[],
+  isRequest: boolean,
+): void {
+  const { db, now } = turn;
+  const messages: Uint8Array[] = [];
+  for (const networkId of networkIds) {
+    const network = ownNetwork(db, networkId);
+    if (network !== undefined) messages.push(ownJoin(db, networkId, network));
+    for (const node of db.nodes.values()) {
+      const attachment = node.networks.get(networkId);
+      if (attachment === undefined || !isActive(node) || node.name === to.name) continue;
+      const change = attachment.forgetAt === undefined ? "join" : "leave";
+      messages.push(encodeDbMessage({ kind: "network", change, time: attachment.time, node: node.name, networkId }));
+    }
+    for (const entry of db.tables.of(networkId)) {
+      if (entry.deletedUntil !== undefined ? entry.deletedUntil > now : isVisible(db, entry)) {
+        messages.push(encodeDbMessage(messageOfEntry(entry, now, "create")));
+      }
+    }
+  }
+  const { name } = db.config;
+  // Engines from 29 on want the answer's time to be above the request's.
+  const time = db.tableClock.increment();
+  const payload = encodeDbMessage({ kind: "bulk-sync", time, isRequest, node: name, networkIds, messages });
+  const endpoint = { address: to.address, portHostOrder: to.portHostOrder };
+  turn.out.push({ kind: "user-stream", to: to.name, endpoint, payload });
+}
+
+/** A peer has answered, or could not be reached: nothing more to wait for from it. */
+function peerSynced({ db, out }: Turn, name: string): void {
+  for (const [networkId, network] of db.own) {
+    if (network.awaiting?.delete(name) && network.awaiting.size === 0) synced(db, out, networkId);
+  }
+}
+
+function synced(db: NetworkDb, out: DbOutput[], networkId: string): void {
+  const network = db.own.get(networkId);
+  if (network !== undefined) network.awaiting = undefined;
+  out.push({ kind: "synced", networkId });
+}
+
+function syncSoon({ db, now }: Turn, node: RemoteNode, delayMs: number): void {
+  const at = now + delayMs;
+  db.syncSoon.set(node.name, Math.min(at, db.syncSoon.get(node.name) ?? at));
+}
+
+// -- small questions -------------------------------------------------------------------------------------------------
+
+function messageOfEntry(entry: Entry, now: Instant, change: "create" | "update"): TableMessage {
+  const { networkId, table, key, value, time, owner, deletedUntil } = entry;
+  const isDelete = deletedUntil !== undefined;
+  return {
+    kind: "table",
+    change: isDelete ? "delete" : change,
+    time,
+    node: owner,
+    networkId,
+    table,
+    key,
+    value,
+    // Never 0 for a tombstone: older engines would warn and start its 30 minutes anew.
+    residualSeconds: isDelete ? Math.max(1, Math.round((deletedUntil - now) / 1000)) : 0,
+  };
+}
+
+function eventOf({ table, networkId, key, value, owner }: Entry, kind: TableEvent["kind"]): TableEvent {
+  return { kind, table, networkId, key, value, owner };
+}
+
+/** After its removal or its owner's: tells the watchers, had they seen it. */
+function reportGone({ db, out }: Turn, entry: Entry): void {
+  const isOwnersFailed = db.nodes.get(entry.owner)?.state.kind === "failed";
+  if (entry.deletedUntil === undefined && !isOwnersFailed)
+    out.push({ kind: "change", event: eventOf(entry, "delete") });
+}
+
+function visibleEntriesOf(db: NetworkDb, node: RemoteNode): Entry[] {
+  return db.tables.all().filter((entry) => entry.owner === node.name && isVisible(db, entry));
+}
+
+function isVisible(db: NetworkDb, entry: Entry): boolean {
+  if (entry.deletedUntil !== undefined) return false;
+  if (entry.owner === db.config.name) return true;
+  const owner = db.nodes.get(entry.owner);
+  return owner !== undefined && isActive(owner);
+}
+
+function ownNetwork(db: NetworkDb, networkId: string): OwnNetwork | undefined {
+  const network = db.own.get(networkId);
+  return network?.forgetAt === undefined ? network : undefined;
+}
+
+function commonNetworks(db: NetworkDb, node: RemoteNode): string[] {
+  return [...db.own.keys()].filter((id) => isJoined(db, id) && isAttached(node, id));
+}
+
+function isActive(node: RemoteNode): boolean {
+  return node.state.kind === "active";
+}
+
+function isAttached(node: RemoteNode, networkId: string): boolean {
+  const attachment = node.networks.get(networkId);
+  return isActive(node) && attachment !== undefined && attachment.forgetAt === undefined;
+}
+
+function networkEventKey(networkId: string, node: string): string {
+  return `${networkId}/${node}`;
+}
+
+/** All when they are few, else a random choice. */
+function sample<T>(turn: Turn, peers: readonly T[]): readonly T[] {
+  return peers.length <= eagerPeers ? peers : shuffled(peers, turn.db.config.random).slice(0, eagerPeers);
+}
