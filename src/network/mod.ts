@@ -3,5 +3,7 @@
  * answers DNS; calls `kernel/` to get it done. Who is in the cluster and what runs where is told to it through
  * `SwarmNetworks` and `PeerTable`.
  */
+export { defaultNetworksConfig, type NetworksConfig } from "./config.ts";
 export type * from "./model.ts";
 export type * from "./networks.ts";
+export { type NetworksOptions, openNetworks } from "./open.ts";

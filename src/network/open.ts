@@ -1,0 +1,524 @@
+import { readFileSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Hub, KeyedMutex } from "../base/async.ts";
+import type { Clock } from "../base/clock.ts";
+import { crashPoint } from "../base/crash-point.ts";
+import { EngineError } from "../base/errors.ts";
+import { newHexId, shortId } from "../base/ids.ts";
+import type { Log } from "../base/log.ts";
+import type { Random } from "../base/random.ts";
+import type { Kernel, KernelObject } from "../kernel/mod.ts";
+import type { Seal, Store } from "../store/mod.ts";
+import { assignPools, hostCidr } from "./addresses.ts";
+import { Catalogue } from "./catalogue.ts";
+import { checkEndpoint } from "./check-endpoint.ts";
+import { checkSpec, predefinedNames } from "./check-spec.ts";
+import type { NetworksConfig } from "./config.ts";
+import type { DnsServer, DnsServerOptions } from "./dns/dns.ts";
+import { openDnsServer, openNameTable } from "./dns/mod.ts";
+import { bridgeDriver, checkBridgeConflicts } from "./drivers/bridge/bridge.ts";
+import type { BridgeDefaults } from "./drivers/bridge/desired.ts";
+import type { Driver } from "./drivers/driver.ts";
+import { hostDriver } from "./drivers/host/host.ts";
+import { noneDriver } from "./drivers/none/none.ts";
+import { openOverlayDriver } from "./drivers/overlay/mod.ts";
+import { hostTable } from "./firewall/host-table.ts";
+import { localDefaultPools } from "./ipam/mod.ts";
+import { LatePeerTable } from "./late-peer-table.ts";
+import { findNetwork, tryFindNetwork } from "./lookup.ts";
+import type {
+  Endpoint,
+  EndpointRequest,
+  IpamPool,
+  Network,
+  NetworkSpec,
+  Sandbox,
+  SandboxRequest,
+  SwarmNetwork,
+} from "./model.ts";
+import type { NetworkEvent, NetworkMember, Networks, PeerTable, SwarmNetworks } from "./networks.ts";
+import { HostPorts } from "./portmapping/host-ports.ts";
+import { parsePortRange } from "./portmapping/plan.ts";
+import { defaultBridgeSpec, gatewayBridgeSpec, hostSpec, noneSpec } from "./predefined.ts";
+import { hostNameServers } from "./sandbox/container-files.ts";
+import { gatewayBridgeName } from "./sandbox/gateway.ts";
+import { Sandboxes } from "./sandboxes.ts";
+import { SwarmSide } from "./swarm-side.ts";
+
+export interface NetworksOptions {
+  readonly kernel: Kernel;
+  readonly store: Store;
+  readonly seal: Seal;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Namespaces are kept by files in `<execRoot>/netns`. */
+  readonly execRoot: string;
+  readonly config: NetworksConfig;
+  /** Asked each time: the swarm may come and go. */
+  readonly swarm: () => SwarmNetworks;
+  readonly peerTable: () => PeerTable | undefined;
+  /** Tests may put their own; the real one is `dns/`. */
+  readonly openDns?: (options: DnsServerOptions, signal: AbortSignal) => Promise<DnsServer>;
+}
+
+/**
+ * Takes over what the store says this host has, and makes the predefined networks. Containers' sandboxes are taken over by
+ * `openSandbox` for each living one and then `recovered`. Disposing leaves the kernel as it is: containers go on.
+ */
+export async function openNetworks(options: NetworksOptions, signal: AbortSignal): Promise<Networks> {
+  await mkdir(join(options.execRoot, "netns"), { recursive: true, mode: 0o755 });
+  const catalogue = await Catalogue.load(options.store, options.seal);
+  const networks = new HostNetworks(options, catalogue);
+  await networks.start(signal);
+  return networks;
+}
+
+class HostNetworks implements Networks {
+  readonly #options: NetworksOptions;
+  readonly #catalogue: Catalogue;
+  readonly #sandboxes: Sandboxes;
+  readonly #swarmSide: SwarmSide;
+  readonly #hostPorts: HostPorts;
+  readonly #peerTable: LatePeerTable;
+  readonly #drivers: ReadonlyMap<string, Driver>;
+  readonly #bridgeDefaults: BridgeDefaults;
+  readonly #events = new Hub<NetworkEvent>();
+  readonly #mutex = new KeyedMutex();
+  readonly #removing = new Set<string>();
+  readonly #hasIpv6 = hostHasIpv6();
+  #recovered = false;
+
+  constructor(options: NetworksOptions, catalogue: Catalogue) {
+    const { kernel, log, config, swarm } = options;
+    this.#options = options;
+    this.#catalogue = catalogue;
+    this.#bridgeDefaults = { mtuBytes: config.mtuBytes, defaultName: config.bridgeName ?? "docker0" };
+    this.#peerTable = new LatePeerTable(options.peerTable);
+    const netnsDirectory = join(options.execRoot, "netns");
+    const { clock } = options;
+    const overlay = openOverlayDriver({ kernel, peers: this.#peerTable, swarm, netnsDirectory, clock, log });
+    const drivers: readonly Driver[] = [
+      bridgeDriver({ kernel, defaults: this.#bridgeDefaults }),
+      hostDriver,
+      noneDriver,
+      overlay,
+    ];
+    this.#drivers = new Map(drivers.map((driver) => [driver.name, driver]));
+    this.#hostPorts = new HostPorts({ kernel, log, hasIpv6: this.#hasIpv6, ephemeral: ephemeralPorts() });
+    const names = openNameTable();
+    const dnsDeps = { kernel, clock, random: options.random, log };
+    this.#sandboxes = new Sandboxes({
+      kernel,
+      catalogue,
+      driverOf: (network) => this.#driver(network.spec.driver),
+      hostPorts: this.#hostPorts,
+      names,
+      openDns: options.openDns ?? ((dnsOptions, signal) => openDnsServer(dnsDeps, dnsOptions, signal)),
+      peerTable: this.#peerTable,
+      swarm,
+      config,
+      log,
+      random: options.random,
+      netnsDirectory,
+      hasIpv6: this.#hasIpv6,
+      allNetworks: () => this.#all(),
+      isBeingRemoved: (id) => this.#removing.has(id),
+      ensureGatewayBridge: (signal) => this.#ensureGatewayBridge(signal),
+      emit: (event) => this.#events.emit(event),
+    });
+    this.#swarmSide = new SwarmSide({
+      catalogue,
+      overlay,
+      names,
+      peerTable: this.#peerTable,
+      sandboxes: this.#sandboxes,
+      log,
+      ensureGatewayBridge: (signal) => this.#ensureGatewayBridge(signal),
+    });
+  }
+
+  /** Tables and forwarding first, then the networks that the store knows, then the predefined ones that are missing. */
+  async start(signal: AbortSignal): Promise<void> {
+    await this.#options.kernel.reconcile("host", this.#hostObjects(), signal);
+    crashPoint("host.reconcile");
+    await this.#ensurePredefined(hostSpec, signal);
+    await this.#ensurePredefined(noneSpec, signal);
+    await this.#ensureDefaultBridge(signal);
+    for (const network of this.#catalogue.networks()) {
+      if (network.scope !== "local" || network.spec.configOnly) continue;
+      try {
+        await this.#driver(network.spec.driver).ensureNetwork(network, signal);
+      } catch (error) {
+        // One broken network must not keep the others, or the daemon, from coming up.
+        this.#options.log.error("could not bring up a network", { network: network.spec.name, error });
+      }
+    }
+    await this.#swarmSide.start(signal);
+  }
+
+  async list(): Promise<readonly Network[]> {
+    return this.#all();
+  }
+
+  async find(term: string): Promise<Network> {
+    return findNetwork(this.#all(), term);
+  }
+
+  async create(
+    spec: NetworkSpec,
+    signal: AbortSignal,
+  ): Promise<{ readonly network: Network; readonly warning: string }> {
+    checkSpec(spec);
+    return this.#mutex.run("networks", async () => {
+      const driver = spec.driver === "" || spec.driver === "default" ? "bridge" : spec.driver;
+      const asked = { ...spec, driver };
+      const network =
+        driver === "overlay" ? await this.#createInSwarm(asked, signal) : await this.#createLocal(asked, signal);
+      this.#events.emit({ action: "create", network });
+      return { network, warning: "" };
+    });
+  }
+
+  async remove(term: string, signal: AbortSignal): Promise<void> {
+    await this.#mutex.run("networks", () => this.#remove(findNetwork(this.#all(), term), signal));
+  }
+
+  async prune(accepts: (network: Network) => boolean, signal: AbortSignal): Promise<readonly string[]> {
+    return this.#mutex.run("networks", async () => {
+      const removed: string[] = [];
+      for (const network of this.#all()) {
+        if (isPredefined(network) || network.spec.ingress || network.spec.configOnly || !accepts(network)) continue;
+        try {
+          await this.#remove(network, signal);
+          removed.push(network.spec.name);
+        } catch (error) {
+          // In use, here or elsewhere in the cluster: that is what prune leaves alone.
+          if (!(error instanceof EngineError)) throw error;
+          this.#options.log.debug("not pruned", { network: network.spec.name, reason: error.message });
+        }
+      }
+      return removed;
+    });
+  }
+
+  endpoints(networkId: string): readonly NetworkMember[] {
+    return this.#catalogue.endpointsOn(networkId).map((endpoint) => ({
+      key: endpoint.containerId === "" ? `ep-${endpoint.id}` : endpoint.containerId,
+      name: endpoint.containerName,
+      endpointId: endpoint.id,
+      mac: endpoint.mac,
+      ipv4: endpoint.ipv4,
+      ipv6: endpoint.ipv6,
+    }));
+  }
+
+  peers(networkId: string): ReturnType<Networks["peers"]> {
+    return this.#catalogue.network(networkId)?.scope === "swarm" ? this.#peerTable.peers(networkId) : undefined;
+  }
+
+  async check(request: Pick<SandboxRequest, "mode" | "endpoints" | "publish">): Promise<void> {
+    for (const endpoint of request.endpoints) {
+      const network = tryFindNetwork(this.#all(), endpoint.network);
+      if (network !== undefined) checkEndpoint(network, endpoint);
+      // A worker sees only networks in use on it; whether there is one more, the manager says at start.
+      else if (this.#options.swarm().role !== "worker") findNetwork(this.#all(), endpoint.network);
+    }
+  }
+
+  prepareSandbox(sandboxId: string, mode: SandboxRequest["mode"]): Promise<string> {
+    return this.#sandboxes.prepare(sandboxId, mode, new AbortController().signal);
+  }
+
+  async openSandbox(request: SandboxRequest, signal: AbortSignal): Promise<Sandbox> {
+    await this.#peerTable.refresh();
+    return this.#sandboxes.open(request, signal);
+  }
+
+  async closeSandbox(sandboxId: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#sandboxes.close(sandboxId, signal);
+    } finally {
+      await this.#swarmSide.reap(signal);
+    }
+  }
+
+  sandbox(sandboxId: string): Sandbox | undefined {
+    return this.#sandboxes.sandbox(sandboxId);
+  }
+
+  async connect(sandboxId: string, request: EndpointRequest, signal: AbortSignal): Promise<Endpoint> {
+    await this.#peerTable.refresh();
+    return this.#sandboxes.connect(sandboxId, request, signal);
+  }
+
+  async disconnect(sandboxId: string, networkTerm: string, signal: AbortSignal): Promise<void> {
+    await this.#sandboxes.disconnect(sandboxId, networkTerm, signal);
+    await this.#swarmSide.reap(signal);
+  }
+
+  rename(sandboxId: string, containerName: string): Promise<void> {
+    return this.#sandboxes.rename(sandboxId, containerName);
+  }
+
+  async recovered(liveSandboxes: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    await this.#peerTable.refresh();
+    const isAlive = (id: string) => liveSandboxes.has(id) || this.#sandboxes.has(id);
+    if (this.#options.swarm().role === "none") await this.#swarmSide.leave(signal);
+    else await this.#swarmSide.reopenBalancers(signal);
+    await this.#sandboxes.releaseDead(isAlive);
+    const swept = await this.#options.kernel.sweep(join(this.#options.execRoot, "netns"), signal);
+    if (swept.length > 0) this.#options.log.info("swept what dead processes left", { objects: swept.length });
+    crashPoint("networks.recovered");
+    this.#recovered = true;
+  }
+
+  installSwarmNetwork(network: SwarmNetwork, signal: AbortSignal): Promise<void> {
+    return this.#swarmSide.install(network, signal);
+  }
+
+  removeSwarmNetwork(networkId: string, signal: AbortSignal): Promise<void> {
+    return this.#swarmSide.remove(networkId, signal);
+  }
+
+  setIngress(ingress: SwarmNetwork | undefined, signal: AbortSignal): Promise<void> {
+    return this.#swarmSide.setIngress(ingress, signal);
+  }
+
+  leaveSwarm(signal: AbortSignal): Promise<void> {
+    return this.#swarmSide.leave(signal);
+  }
+
+  events(listener: (event: NetworkEvent) => void): Disposable {
+    return this.#events.listen(listener);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#sandboxes[Symbol.asyncDispose]();
+    await this.#swarmSide[Symbol.asyncDispose]();
+    this.#hostPorts[Symbol.dispose]();
+  }
+
+  /** Local ones and what is installed here; on a manager the rest of the cluster's as well. */
+  #all(): readonly Network[] {
+    const here = this.#catalogue.networks();
+    const elsewhere = this.#options
+      .swarm()
+      .list()
+      .filter((network) => this.#catalogue.network(network.id) === undefined);
+    return [...here, ...elsewhere];
+  }
+
+  #driver(name: string): Driver {
+    const driver = this.#drivers.get(name);
+    // compat:
+    const text = `could not find plugin ${name} in v1 plugin registry: plugin not found`;
+    if (driver === undefined) throw new EngineError("not-found", text);
+    return driver;
+  }
+
+  async #createInSwarm(spec: NetworkSpec, signal: AbortSignal): Promise<Network> {
+    const swarm = this.#options.swarm();
+    // compat: the four texts below (reference: network-data-plane 15)
+    if (spec.scope === "local")
+      throw new EngineError("forbidden", "cannot downgrade network scope for overlay networks");
+    if (swarm.role === "none") {
+      const text = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`;
+      throw new EngineError("forbidden", text);
+    }
+    if (swarm.role === "worker") {
+      const text =
+        "Cannot create a multi-host network from a worker node. Please create the network from a manager node.";
+      throw new EngineError("forbidden", text);
+    }
+    this.#refuseSameName(spec.name);
+    this.#driver("overlay").check(spec, this.#all());
+    return swarm.create(spec, signal);
+  }
+
+  async #createLocal(spec: NetworkSpec, signal: AbortSignal): Promise<Network> {
+    if (spec.scope === "swarm" || spec.ingress) {
+      throw new EngineError("forbidden", "cannot create a swarm scoped network when swarm is not active"); // compat:
+    }
+    this.#refuseSameName(spec.name);
+    const merged = this.#withConfigFrom(spec);
+    if (merged.configOnly) return this.#store(merged, []);
+    const driver = this.#driver(merged.driver);
+    driver.check(merged, this.#all());
+    return this.#make(merged, driver, signal);
+  }
+
+  /** A local network, whatever it is called: addresses, record, device. */
+  async #make(spec: NetworkSpec, driver: Driver, signal: AbortSignal): Promise<Network> {
+    const pools = driver.addresses ? await this.#assignPools(spec) : [];
+    const network = await this.#store(spec, pools, (candidate) => {
+      if (spec.driver === "bridge") checkBridgeConflicts(candidate, this.#catalogue.networks(), this.#bridgeDefaults);
+    });
+    try {
+      await driver.ensureNetwork(network, signal);
+      crashPoint("network.ensure");
+      return network;
+    } catch (error) {
+      await driver.removeNetwork(network, new AbortController().signal);
+      await this.#catalogue.deleteNetwork(network.id);
+      throw error;
+    }
+  }
+
+  async #store(spec: NetworkSpec, pools: readonly IpamPool[], accept?: (network: Network) => void): Promise<Network> {
+    const network: Network = {
+      id: newHexId(this.#options.random),
+      createdAt: this.#options.clock.wall().toISOString(),
+      spec,
+      scope: "local",
+      pools,
+      vnis: [],
+    };
+    accept?.(network);
+    await this.#catalogue.putNetwork({ network });
+    crashPoint("network.store");
+    return network;
+  }
+
+  async #assignPools(spec: NetworkSpec): Promise<readonly IpamPool[]> {
+    const routes = this.#options.kernel.routes("host").map((route) => route.destination);
+    const servers = (await hostNameServers()).map(hostCidr);
+    return assignPools(spec, {
+      used: this.#catalogue
+        .networks()
+        .flatMap((network) => (network.scope === "local" ? network.pools.map((p) => p.subnet) : [])),
+      // The default route overlaps everything and says nothing about where the LAN is.
+      avoid: [...routes.filter((cidr) => cidr.prefix > 0), ...servers],
+      defaults: this.#options.config.defaultAddressPools ?? localDefaultPools,
+    });
+  }
+
+  #refuseSameName(name: string): void {
+    if (this.#all().some((network) => network.spec.name === name)) {
+      throw new EngineError("conflict", `network with name ${name} already exists`); // compat:
+    }
+  }
+
+  #withConfigFrom(spec: NetworkSpec): NetworkSpec {
+    // compat: all texts (reference: network-data-plane 15)
+    if (spec.configOnly && (spec.internal || spec.attachable || spec.ingress)) {
+      const text =
+        "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.";
+      throw new EngineError("forbidden", text);
+    }
+    if (spec.configFrom === undefined || spec.configFrom === "") return spec;
+    const source = this.#all().find((network) => network.spec.name === spec.configFrom && network.spec.configOnly);
+    if (source === undefined) {
+      throw new EngineError("not-found", `configuration network "${spec.configFrom}" does not exist`);
+    }
+    if (spec.ipam.pools.length > 0 || Object.keys(spec.options).length > 0) {
+      const text = "user-specified configurations are not supported if the network depends on a configuration network";
+      throw new EngineError("forbidden", text);
+    }
+    const { ipam, options, enableIpv4, enableIpv6 } = source.spec;
+    return { ...spec, ipam, options, enableIpv4, enableIpv6, labels: { ...source.spec.labels, ...spec.labels } };
+  }
+
+  async #remove(network: Network, signal: AbortSignal): Promise<void> {
+    const { name } = network.spec;
+    if (isPredefined(network)) {
+      throw new EngineError("forbidden", `${name} is a pre-defined network and cannot be removed`); // compat:
+    }
+    if (network.scope === "swarm") {
+      const swarm = this.#options.swarm();
+      if (swarm.role !== "manager") {
+        const text = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`;
+        throw new EngineError("forbidden", text); // compat:
+      }
+      await swarm.remove(network.id, signal);
+    } else await this.#removeLocal(network, signal);
+    this.#events.emit({ action: network.scope === "swarm" ? "remove" : "destroy", network });
+  }
+
+  async #removeLocal(network: Network, signal: AbortSignal): Promise<void> {
+    const { name } = network.spec;
+    if (network.spec.configOnly && this.#all().some((other) => other.spec.configFrom === name)) {
+      throw new EngineError("forbidden", `configuration network "${name}" is in use`); // compat:
+    }
+    // A record whose container is gone must not hold a network for ever.
+    if (this.#recovered) await this.#sandboxes.releaseDead((id) => this.#sandboxes.has(id));
+    const active = this.#catalogue.endpointsOn(network.id);
+    if (active.length > 0) {
+      const holders = active.map((e) => `name:"${e.containerName}" id:"${shortId(e.id)}"`).join(", ");
+      // compat:
+      const text = `error while removing network: network ${name} has active endpoints (${holders})`;
+      throw new EngineError("forbidden", text);
+    }
+    this.#removing.add(network.id);
+    try {
+      if (!network.spec.configOnly) await this.#driver(network.spec.driver).removeNetwork(network, signal);
+      crashPoint("network.remove");
+      await this.#catalogue.deleteNetwork(network.id);
+    } finally {
+      this.#removing.delete(network.id);
+    }
+  }
+
+  async #ensurePredefined(spec: NetworkSpec, signal: AbortSignal): Promise<void> {
+    if (this.#catalogue.networks().some((network) => network.spec.name === spec.name)) return;
+    await this.#make(spec, this.#driver(spec.driver), signal);
+  }
+
+  /** The flags rule: a default bridge that nobody uses is made anew when they have changed. */
+  async #ensureDefaultBridge(signal: AbortSignal): Promise<void> {
+    const spec = defaultBridgeSpec(this.#options.config);
+    const found = this.#catalogue.networks().find((network) => network.spec.name === spec.name);
+    if (found === undefined) {
+      await this.#ensurePredefined(spec, signal);
+      return;
+    }
+    if (JSON.stringify(found.spec) === JSON.stringify(spec)) return;
+    if (this.#catalogue.endpointsOn(found.id).length > 0) {
+      this.#options.log.warn(
+        "the default bridge is in use: its changed settings wait for a restart without containers",
+      );
+      return;
+    }
+    await this.#catalogue.deleteNetwork(found.id);
+    await this.#make(spec, this.#driver("bridge"), signal);
+  }
+
+  #ensureGatewayBridge(signal: AbortSignal): Promise<Network> {
+    return this.#mutex.run("gateway-bridge", async () => {
+      const found = this.#catalogue.networks().find((n) => n.spec.name === gatewayBridgeName && n.scope === "local");
+      return found ?? (await this.#make(gatewayBridgeSpec, this.#driver("bridge"), signal));
+    });
+  }
+
+  #hostObjects(): readonly KernelObject[] {
+    const objects: KernelObject[] = [hostTable(4)];
+    if (this.#hasIpv6) objects.push(hostTable(6));
+    if (this.#options.config.ipForward) {
+      objects.push({ kind: "sysctl", ns: "host", key: "net.ipv4.ip_forward", value: "1" });
+    }
+    return objects;
+  }
+}
+
+function isPredefined(network: Network): boolean {
+  return network.scope === "local" && predefinedNames.has(network.spec.name);
+}
+
+/** Of the namespace that weftd lives in. */
+function hostHasIpv6(): boolean {
+  try {
+    return readFileSync("/proc/sys/net/ipv6/conf/all/disable_ipv6", "utf8").trim() === "0";
+  } catch {
+    // No such file: the kernel has no IPv6, or has it switched off at boot.
+    return false;
+  }
+}
+
+function ephemeralPorts() {
+  try {
+    return parsePortRange(readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8"));
+  } catch {
+    return parsePortRange("");
+  }
+}
