@@ -46,7 +46,7 @@ export function subnetFor(subnets: readonly Subnet[], address: Cidr): Subnet | u
 }
 
 /** `1-` and ten digits of the id: the name Docker gives it, so that tools that look for it find it. */
-export function overlayNamespace(network: Network, netnsDirectory: string): Netns & { readonly path: string } {
+export function overlayNamespace(network: Network, netnsDirectory: string): { readonly path: string } {
   return { path: `${netnsDirectory}/1-${network.id.slice(0, 10)}` };
 }
 
