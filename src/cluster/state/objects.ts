@@ -90,7 +90,7 @@ export class ObjectStore implements View {
   readonly #tables: Tables;
   readonly #queue: PendingWrite[] = [];
   #index: bigint;
-  #draining: Promise<void> | undefined;
+  #draining = false;
 
   private constructor(options: StoreOptions, tables: Tables, index: bigint) {
     this.#store = options.store;
@@ -139,9 +139,10 @@ export class ObjectStore implements View {
   write<T>(act: (draft: Draft) => T): Promise<T> {
     const done = deferred<unknown>();
     this.#queue.push({ act, done });
-    this.#draining ??= this.#drain().finally(() => {
-      this.#draining = undefined;
-    });
+    if (!this.#draining) {
+      this.#draining = true;
+      void this.#drain(); // never rejects: each write's promise carries its own error
+    }
     return done.promise as Promise<T>;
   }
 
@@ -149,6 +150,8 @@ export class ObjectStore implements View {
     // A tick's grace lets calls of one burst share the first sync.
     await Promise.resolve();
     while (this.#queue.length > 0) await this.#commit(this.#queue.splice(0));
+    // In the same tick as the check above, so that no write is left waiting.
+    this.#draining = false;
   }
 
   async #commit(writes: readonly PendingWrite[]): Promise<void> {
