@@ -5,3 +5,4 @@
  */
 export * from "./kernel.ts";
 export * from "./model.ts";
+export { openKernel } from "./open.ts";

@@ -1,0 +1,155 @@
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+  statSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { errno } from "../ffi/errno.ts";
+import { bindMount, systemError, unmount, unshareNetwork } from "../ffi/libc.ts";
+import { inNamespace, ownNamespaceFd } from "../ffi/namespace.ts";
+import { KernelError } from "../kernel.ts";
+import { type Netns, nsKey } from "../model.ts";
+import { type NetlinkSocket, openNetlink } from "../netlink/socket.ts";
+
+/** What a plain descriptor of a namespace needs to be kept for: opened once, closed when the namespace goes. */
+export interface OpenNamespace {
+  readonly fd: number;
+  readonly inode: number;
+  route(): NetlinkSocket;
+  /** Link indexes by name, as last seen; a stale one gives ENODEV and is then looked up afresh. */
+  readonly linkIndexes: Map<string, number>;
+}
+
+/** nsfs of linux/magic.h: the file is a namespace, not what is left of one. */
+const NSFS_MAGIC = 0x6e736673;
+
+/** Namespaces by path: makes and removes them, keeps their descriptors and rtnetlink sockets. */
+export class Namespaces implements Disposable {
+  readonly #open = new Map<string, CachedNamespace>();
+
+  /** @throws {KernelError} ENOENT when there is none at the path. */
+  get(ns: Netns): OpenNamespace {
+    const key = nsKey(ns);
+    const known = this.#open.get(key);
+    if (known !== undefined) return known;
+    const opened = new CachedNamespace(ns === "host" ? ownNamespaceFd() : openPath(ns.path), ns !== "host");
+    this.#open.set(key, opened);
+    return opened;
+  }
+
+  /** Those in use now; "host" first. */
+  known(): readonly Netns[] {
+    return ["host", ...[...this.#open.keys()].filter((key) => key !== "host").map((path) => ({ path }))];
+  }
+
+  /** Makes the namespace unless the path is one already. Returns whether it was made. */
+  ensure(path: string): boolean {
+    if (isNamespaceFile(path)) {
+      this.#forgetIfReplaced(path);
+      return false;
+    }
+    this.#forget(path);
+    const step = `make network namespace "${path}"`;
+    mkdirSync(dirname(path), { recursive: true });
+    // A path that was mounted over, or is left from before a reboot, is no namespace: it is only the place for one.
+    closeSync(openSync(path, "a", 0o444));
+    inNamespace(ownNamespaceFd(), () => {
+      unshareNetwork(step);
+      bindMount(step, "/proc/thread-self/ns/net", path);
+    });
+    return true;
+  }
+
+  /** Idempotent. The namespace itself lives on while processes or sockets are in it. */
+  remove(path: string): void {
+    this.#forget(path);
+    removeNamespaceFile(path);
+  }
+
+  [Symbol.dispose](): void {
+    for (const opened of this.#open.values()) opened.close();
+    this.#open.clear();
+  }
+
+  #forget(path: string): void {
+    this.#open.get(path)?.close();
+    this.#open.delete(path);
+  }
+
+  /** Somebody else may have removed the namespace and made another one at the same path. */
+  #forgetIfReplaced(path: string): void {
+    const known = this.#open.get(path);
+    if (known !== undefined && known.inode !== statSync(path).ino) this.#forget(path);
+  }
+}
+
+class CachedNamespace implements OpenNamespace {
+  readonly fd: number;
+  readonly inode: number;
+  readonly linkIndexes = new Map<string, number>();
+  readonly #owned: boolean;
+  #route: NetlinkSocket | undefined;
+
+  constructor(fd: number, owned: boolean) {
+    this.fd = fd;
+    this.inode = fstatSync(fd).ino;
+    this.#owned = owned;
+  }
+
+  route(): NetlinkSocket {
+    this.#route ??= inNamespace(this.fd, () => openNetlink("route"));
+    return this.#route;
+  }
+
+  close(): void {
+    this.#route?.[Symbol.dispose]();
+    this.#route = undefined;
+    if (this.#owned) closeSync(this.fd);
+  }
+}
+
+/** @throws {KernelError} ENOENT */
+function openPath(path: string): number {
+  if (!isNamespaceFile(path)) {
+    throw new KernelError("open network namespace", errno.ENOENT, `there is no network namespace at "${path}"`);
+  }
+  return openSync(path, "r");
+}
+
+export function isNamespaceFile(path: string): boolean {
+  try {
+    return statfsSync(path).type === NSFS_MAGIC;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === "ENOENT" || code === "ENOTDIR") return false;
+    throw error;
+  }
+}
+
+/** Takes everything off the path that is mounted there (a crash between two daemons can leave two) and the file itself. */
+export function removeNamespaceFile(path: string): void {
+  if (!existsSync(path)) return;
+  const step = `remove network namespace "${path}"`;
+  while (unmount(step, path));
+  try {
+    rmSync(path, { force: true });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EBUSY") throw systemError(step, errno.EBUSY);
+    throw error;
+  }
+}
+
+/** Paths of the namespace files, live or dead, in a directory. */
+export function namespaceFiles(directory: string): readonly string[] {
+  if (!existsSync(directory)) return [];
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(directory, entry.name))
+    .sort();
+}

@@ -1,0 +1,112 @@
+import { KeyedMutex } from "../../base/async.ts";
+import { errno } from "../ffi/errno.ts";
+import { inNamespace } from "../ffi/namespace.ts";
+import { KernelError } from "../kernel.ts";
+import { type Netns, type NftElement, type NftTable, nsKey } from "../model.ts";
+import { openNetlink } from "../netlink/socket.ts";
+import type { Namespaces } from "../netns/namespaces.ts";
+import { describeStep, type NftStep, type StepContext } from "../ops.ts";
+import { NftContext } from "./context.ts";
+import { elementsInListing } from "./listing.ts";
+import { elementId, tableComment, tableId, tableIdOf, transaction } from "./script.ts";
+import { commentOf } from "./tables.ts";
+
+/** Applies nftables steps. The host's context is kept; other namespaces' are opened for a step and closed after it. */
+export class NftApplier implements Disposable {
+  readonly #namespaces: Namespaces;
+  readonly #mutex = new KeyedMutex();
+  #host: NftContext | undefined;
+
+  constructor(namespaces: Namespaces) {
+    this.#namespaces = namespaces;
+  }
+
+  apply(step: NftStep, context: StepContext): Promise<void> {
+    return this.use(step.ns, async (nft) => {
+      const { tables, carried } = this.#replacing(nft, step, context);
+      const work = { ...step, ensureTables: tables };
+      const claimed = tables.flatMap((table) => context.elementsOf(step.ns, table));
+      const leaving = new Set(step.removeElements.map(elementId));
+      const kept = claimed.filter((element) => !leaving.has(elementId(element)));
+      const script = transaction(work, [...carried, ...kept]);
+      if (script === "") return;
+      try {
+        await nft.run(describeStep(step), script);
+      } catch (error) {
+        if (!(error instanceof KernelError)) throw error;
+        const second = transaction(this.#asItIs(nft, work), kept);
+        if (second === script) throw error;
+        if (second !== "") await nft.run(describeStep(step), second);
+      }
+    });
+  }
+
+  /** Runs `body` with a context on the namespace; nobody else uses the context meanwhile. */
+  use<T>(ns: Netns, body: (nft: NftContext) => Promise<T>): Promise<T> {
+    return this.#mutex.run(nsKey(ns), async () => {
+      const { fd } = this.#namespaces.get(ns);
+      if (ns === "host") {
+        this.#host ??= new NftContext(fd);
+        return body(this.#host);
+      }
+      using nft = new NftContext(fd);
+      return await body(nft);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#host?.[Symbol.dispose]();
+    this.#host = undefined;
+  }
+
+  /**
+   * The tables that really have to be replaced, and the elements in them that no unit has claimed yet: after a restart they belong
+   * to units that are still to come, and must not go missing until then.
+   */
+  #replacing(
+    nft: NftContext,
+    step: NftStep,
+    context: StepContext,
+  ): { readonly tables: readonly NftTable[]; readonly carried: readonly NftElement[] } {
+    if (step.ensureTables.length === 0) return { tables: [], carried: [] };
+    const { fd } = this.#namespaces.get(step.ns);
+    using socket = inNamespace(fd, () => openNetlink("netfilter"));
+    const tables: NftTable[] = [];
+    const carried: NftElement[] = [];
+    const leaving = new Set(step.removeElements.map(elementId));
+    for (const table of step.ensureTables) {
+      const comment = commentOf(socket, table);
+      if (comment === tableComment(table)) continue;
+      tables.push(table);
+      if (comment === undefined) continue;
+      const claimed = new Set(context.elementsOf(step.ns, table).map(elementId));
+      const listing = nft.query(describeStep(step), `list table ${tableId(table)}`) ?? "";
+      for (const element of elementsInListing(table, listing)) {
+        const id = elementId(element);
+        if (!leaving.has(id) && !claimed.has(id)) carried.push(element);
+      }
+    }
+    return { tables, carried };
+  }
+
+  /** The same step once it is known which elements are there: only those are deleted, and those with another value as well. */
+  #asItIs(nft: NftContext, step: NftStep): NftStep {
+    const isThere = ({ family, table, set, key }: NftElement) =>
+      this.#query(nft, `get element ${family} ${table} ${set} { ${key} }`) !== undefined;
+    const anew = new Set(step.ensureTables.map(tableId));
+    const candidates = [...step.removeElements, ...step.ensureElements.filter(({ value }) => value !== undefined)];
+    const unique = new Map(candidates.map((element) => [elementId(element), element]));
+    const present = [...unique.values()].filter((element) => !anew.has(tableIdOf(element)) && isThere(element));
+    return { ...step, removeElements: present };
+  }
+
+  #query(nft: NftContext, command: string): string | undefined {
+    try {
+      return nft.query(command, command);
+    } catch (error) {
+      // The set or its table may be missing, or have another type by now.
+      if (error instanceof KernelError && error.errno === errno.EINVAL) return undefined;
+      throw error;
+    }
+  }
+}

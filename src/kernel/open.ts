@@ -1,0 +1,94 @@
+import { readFile } from "node:fs/promises";
+import type { IpAddress, MacAddress } from "../base/ip.ts";
+import type { Log } from "../base/log.ts";
+import { sendAnnouncement } from "./announce/announce.ts";
+import { kernelAppliers } from "./apply.ts";
+import { type ConntrackMatch, flushConnections } from "./conntrack/flush.ts";
+import { inNamespace, ownNamespaceFd } from "./ffi/namespace.ts";
+import { type Kernel, KernelError, type LinkInfo, type RouteInfo } from "./kernel.ts";
+import { findLink } from "./links.ts";
+import type { KernelObject, Netns } from "./model.ts";
+import { openNetlink } from "./netlink/socket.ts";
+import { watchLinkChanges } from "./netlink/watcher.ts";
+import { Namespaces } from "./netns/namespaces.ts";
+import { NftApplier } from "./nftables/apply.ts";
+import { observeLinks, observeRoutes } from "./observe.ts";
+import { Reconciler } from "./reconciler.ts";
+import { openBoundSocket, openUnboundSocket, type SocketRequest } from "./sockets.ts";
+import { sweep } from "./sweep.ts";
+
+/** The kernel of this machine, seen from the network namespace this process was started in. */
+export async function openKernel(
+  options: { readonly log: Log },
+  signal: AbortSignal,
+): Promise<Kernel & AsyncDisposable> {
+  signal.throwIfAborted();
+  // libuv starts all threads of its pool at the first use, and they stay in the namespace of that moment for ever: they must be
+  // there before the main thread enters another one.
+  await readFile("/proc/self/stat");
+  ownNamespaceFd();
+  return new LinuxKernel(options.log);
+}
+
+class LinuxKernel implements Kernel, AsyncDisposable {
+  readonly #log: Log;
+  readonly #namespaces = new Namespaces();
+  readonly #nft = new NftApplier(this.#namespaces);
+  readonly #units = new Reconciler(kernelAppliers(this.#namespaces, this.#nft));
+
+  constructor(log: Log) {
+    this.#log = log;
+  }
+
+  reconcile(unit: string, desired: readonly KernelObject[], signal: AbortSignal): Promise<void> {
+    return this.#units.reconcile(unit, desired, signal);
+  }
+
+  sweep(namespaceDirectory: string, signal: AbortSignal): Promise<readonly KernelObject[]> {
+    return sweep({ namespaces: this.#namespaces, nft: this.#nft, units: this.#units }, namespaceDirectory, signal);
+  }
+
+  links(ns: Netns): readonly LinkInfo[] {
+    return observeLinks(this.#namespaces.get(ns).route());
+  }
+
+  routes(ns: Netns): readonly RouteInfo[] {
+    return observeRoutes(this.#namespaces.get(ns).route());
+  }
+
+  watchLinks(ns: Netns, listener: () => void): Disposable {
+    return this.#inside(ns, () => watchLinkChanges(listener));
+  }
+
+  openSocket(ns: Netns, socket: SocketRequest): number {
+    return this.#inside(ns, () => openBoundSocket(socket));
+  }
+
+  openUnbound(ns: Netns, type: "udp4" | "udp6" | "tcp4" | "tcp6"): number {
+    return this.#inside(ns, () => openUnboundSocket(type));
+  }
+
+  flushConntrack(ns: Netns, match: ConntrackMatch): number {
+    using socket = this.#inside(ns, () => openNetlink("netfilter"));
+    return flushConnections(socket, match);
+  }
+
+  announce(ns: Netns, link: string, ip: IpAddress, mac: MacAddress): void {
+    try {
+      const found = findLink(this.#namespaces.get(ns).route(), link);
+      if (found !== undefined) this.#inside(ns, () => sendAnnouncement(found.index, ip, mac));
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#log.debug("an announcement was not sent", { link, ip, error });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#nft[Symbol.dispose]();
+    this.#namespaces[Symbol.dispose]();
+  }
+
+  #inside<T>(ns: Netns, body: () => T): T {
+    return inNamespace(this.#namespaces.get(ns).fd, body);
+  }
+}
