@@ -58,7 +58,7 @@ export type NodeOutput =
 
 export function createNode(config: NodeConfig, now: Instant): GossipNode {
   const { name, advertise, delegateVersions, isEncrypted, random } = config;
-  const db = networkdb.createNetworkDb({ name, random, packetBudgetBytes: dbBudgetBytes }, now);
+  const db = networkdb.createNetworkDb({ name, advertise, random, packetBudgetBytes: dbBudgetBytes }, now);
   const detector = swim.createSwim(
     {
       name,

@@ -59,6 +59,7 @@ const minResidualMs = 300_000;
 
 export interface NetworkDbConfig {
   readonly name: string;
+  readonly advertise: Endpoint;
   /** Room for one user message in a packet. */
   readonly packetBudgetBytes: number;
   readonly random: Random;
@@ -586,6 +587,11 @@ function memberJoined(turn: Turn, member: Endpoint & { readonly name: string }):
     isMember: true,
     networks: new Map(),
   });
+  if (isSameEndpoint(member, db.config.advertise)) {
+    // Ourselves before a restart, as others still remember us.
+    retire(turn, db.nodes.get(member.name) as RemoteNode, true);
+    return;
+  }
   // It may not have heard of our networks yet, whichever way it heard of us.
   for (const [networkId, network] of db.own) {
     if (network.forgetAt === undefined) greet(turn, member.name, networkId);

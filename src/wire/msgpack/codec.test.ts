@@ -12,7 +12,10 @@ test("encode() writes text and bytes as legacy raw, positives unsigned", () => {
   assert.equal(hex(encode("x".repeat(31))).slice(0, 2), "bf");
   assert.equal(hex(encode("x".repeat(32))).slice(0, 6), "da0020");
   assert.equal(hex(encode(new Uint8Array(0x10000))).slice(0, 10), "db00010000");
-  assert.equal(hex(encode([127, 128, 256, 65536, 2 ** 32, true, false])), "977fcc80cd0100ce00010000cf0000000100000000c3c2");
+  assert.equal(
+    hex(encode([127, 128, 256, 65536, 2 ** 32, true, false])),
+    "977fcc80cd0100ce00010000cf0000000100000000c3c2",
+  );
   assert.equal(hex(encode([-1, -32, -33, -129, -32769, -2147483649n])), "96ffe0d0dfd1ff7fd2ffff7fffd3ffffffff7fffffff");
 });
 
