@@ -10,13 +10,16 @@ import {
   encodeAddresses,
   encodeEmpty,
   encodePointer,
+  encodeRefusal,
   FrameDecoder,
   frame,
   headerSize,
+  idOf,
   isAnswerTo,
   rcode,
   truncateTo,
   unanswerable,
+  withId,
 } from "./mod.ts";
 
 const ttlSeconds = 600;
@@ -159,6 +162,18 @@ test("names that no host has are not mistaken for others", () => {
   assert.equal(raw([0x61, 0]).name, undefined);
   assert.equal(raw([0xe4]).name, undefined);
   assert.equal(raw().name, "");
+});
+
+test("answers and copies leave the query as it was, a Buffer too", () => {
+  const bytes = packet("db");
+  const before = Buffer.from(bytes);
+  const query = decodeQuery(bytes);
+  encodeEmpty(query, rcode.serverFailure);
+  encodeRefusal(bytes, rcode.refused);
+  encodeAddresses(query, { family: 4, addresses: [], ttlSeconds }, 512);
+  encodePointer(query, { target: "a", ttlSeconds }, 512);
+  assert.equal(idOf(withId(bytes, 0xbeef)), 0xbeef);
+  assert.deepEqual(bytes, before);
 });
 
 test("messages that are no standard query", () => {

@@ -145,14 +145,14 @@ function skipName(bytes: Uint8Array, start: number): number {
 
 /** An answer without records: a failure, or `noError` for a name that has nothing of the asked type. */
 export function encodeEmpty(query: Query, code: Rcode): Uint8Array {
-  const out = query.bytes.slice(0, query.questionEnd);
+  const out = copyOf(query.bytes, query.questionEnd);
   writeHeader(out, code, 1, 0);
   return out;
 }
 
 /** The answer to a message whose question could not be read: header only. `bytes` holds a whole header. */
 export function encodeRefusal(bytes: Uint8Array, code: Rcode): Uint8Array {
-  const out = bytes.slice(0, headerSize);
+  const out = copyOf(bytes, headerSize);
   writeHeader(out, code, 0, 0);
   return out;
 }
@@ -279,7 +279,7 @@ export function idOf(message: Uint8Array): number {
 
 /** A copy of the message under another id. */
 export function withId(message: Uint8Array, id: number): Uint8Array {
-  const out = message.slice();
+  const out = copyOf(message, message.length);
   put16(out, 0, id);
   return out;
 }
@@ -301,6 +301,11 @@ export function addressOfReverseName(name: string): IpAddress | undefined {
     return ipFromBytes(Buffer.from(nibbles.split(".").reverse().join(""), "hex"));
   }
   return undefined;
+}
+
+/** `slice` would do, but that of a Buffer is a view. */
+function copyOf(bytes: Uint8Array, end: number): Uint8Array {
+  return new Uint8Array(bytes.subarray(0, end));
 }
 
 function u16(bytes: Uint8Array, offset: number): number {

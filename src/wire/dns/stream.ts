@@ -26,7 +26,8 @@ export class FrameDecoder {
       messages.push(input.subarray(offset + 2, end));
       offset = end;
     }
-    this.#rest = input.slice(offset);
+    // A copy: a view would keep the whole chunk.
+    this.#rest = new Uint8Array(input.subarray(offset));
     return messages;
   }
 
