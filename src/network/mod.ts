@@ -4,6 +4,8 @@
  * `SwarmNetworks` and `PeerTable`.
  */
 export { defaultNetworksConfig, type NetworksConfig } from "./config.ts";
+export { ensureForwardRule, observeForwardChains, removeForwardRule } from "./firewall/foreign-firewall.ts";
+export { forwardMark } from "./firewall/host-table.ts";
 export type * from "./model.ts";
 export type * from "./networks.ts";
 export { type NetworksOptions, openNetworks } from "./open.ts";

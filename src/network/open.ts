@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Hub, KeyedMutex } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import { crashPoint } from "../base/crash-point.ts";
-import { EngineError } from "../base/errors.ts";
+import { EngineError, messageOf } from "../base/errors.ts";
 import { newHexId, shortId } from "../base/ids.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
@@ -23,6 +23,7 @@ import type { Driver } from "./drivers/driver.ts";
 import { hostDriver } from "./drivers/host/host.ts";
 import { noneDriver } from "./drivers/none/none.ts";
 import { openOverlayDriver } from "./drivers/overlay/mod.ts";
+import { ensureForwardRule } from "./firewall/foreign-firewall.ts";
 import { hostTable } from "./firewall/host-table.ts";
 import { localDefaultPools } from "./ipam/mod.ts";
 import { LatePeerTable } from "./late-peer-table.ts";
@@ -59,6 +60,8 @@ export interface NetworksOptions {
   /** Asked each time: the swarm may come and go. */
   readonly swarm: () => SwarmNetworks;
   readonly peerTable: () => PeerTable | undefined;
+  /** Puts our rule at the head of foreign FORWARD chains; tests on a fake kernel have no such chains. */
+  readonly forwardRule?: (signal: AbortSignal) => Promise<void>;
   /** Tests may put their own; the real one is `dns/`. */
   readonly openDns?: (options: DnsServerOptions, signal: AbortSignal) => Promise<DnsServer>;
 }
@@ -143,6 +146,7 @@ class HostNetworks implements Networks {
   async start(signal: AbortSignal): Promise<void> {
     await this.#options.kernel.reconcile("host", this.#hostObjects(), signal);
     crashPoint("host.reconcile");
+    await this.#ensureForwardRule(signal);
     await this.#ensurePredefined(hostSpec, signal);
     await this.#ensurePredefined(noneSpec, signal);
     await this.#ensureDefaultBridge(signal);
@@ -457,6 +461,17 @@ class HostNetworks implements Networks {
       await this.#catalogue.deleteNetwork(network.id);
     } finally {
       this.#removing.delete(network.id);
+    }
+  }
+
+  /** Without it a host's own firewall may drop containers' traffic, but everything else works: said, not fatal. */
+  async #ensureForwardRule(signal: AbortSignal): Promise<void> {
+    try {
+      const { log, forwardRule } = this.#options;
+      await (forwardRule?.(signal) ?? ensureForwardRule({ log }, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      this.#options.log.warn("could not place the forward rule", { error: messageOf(error) });
     }
   }
 
