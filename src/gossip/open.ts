@@ -82,6 +82,7 @@ class GossipEngine implements Gossip {
   #transport: Transport | undefined;
   #timer: Disposable | undefined;
   #isTickQueued = false;
+  readonly #closing = new AbortController();
   #joinRound: JoinRound | undefined;
   #isClosed = false;
 
@@ -106,7 +107,10 @@ class GossipEngine implements Gossip {
   start(transport: Transport, signal: AbortSignal): void {
     this.#transport = transport;
     // Closing sockets and a timer cannot fail in a way that anybody could act upon.
-    signal.addEventListener("abort", () => void this[Symbol.asyncDispose](), { once: true });
+    signal.addEventListener("abort", () => void this[Symbol.asyncDispose](), {
+      once: true,
+      signal: this.#closing.signal,
+    });
     this.#schedule();
   }
 
@@ -193,6 +197,7 @@ class GossipEngine implements Gossip {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#closing.abort();
     this.#timer?.[Symbol.dispose]();
     this.#joinRound?.done();
     for (const waiting of this.#syncs.values()) for (const done of waiting) done();

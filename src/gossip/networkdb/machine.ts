@@ -373,6 +373,9 @@ function writeEntry(turn: Turn, input: EntryInput): void {
   db.tables.set(entry);
   const isUpdate = known !== undefined && known.deletedUntil === undefined;
   const bytes = encodeDbMessage(messageOfEntry(entry, now, isUpdate ? "update" : "create"));
+  // The flush reaches the peers first; the queue is for what that loses.
+  if (network.own.length + network.relayed.length === 0)
+    db.gossipAt = Math.max(db.gossipAt, now + dbTiming.gossipIntervalMs);
   network.own.add(`${table}/${key}`, bytes);
   const pending = db.pending.tables.get(networkId) ?? [];
   pending.push(bytes);
