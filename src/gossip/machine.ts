@@ -3,6 +3,7 @@ import { assertNever } from "../base/errors.ts";
 import type { Random } from "../base/random.ts";
 import { Bootstrap } from "./bootstrap.ts";
 import * as networkdb from "./networkdb/machine.ts";
+import { createNetworkDb, type DbInput, type DbOutput, type EntryInput, type NetworkDb } from "./networkdb/model.ts";
 import type { PacketMessage, PushPull, StreamMessage } from "./swim/codec.ts";
 import * as swim from "./swim/machine.ts";
 import { type DelegateVersions, type Endpoint, isSameEndpoint } from "./swim/model.ts";
@@ -30,7 +31,7 @@ export interface NodeConfig {
 export interface GossipNode {
   readonly config: NodeConfig;
   readonly swim: swim.Swim;
-  readonly db: networkdb.NetworkDb;
+  readonly db: NetworkDb;
   readonly bootstrap: Bootstrap;
   readonly startedAt: Instant;
 }
@@ -47,18 +48,18 @@ export type NodeInput =
   /** These addresses from now on; all are tried at once. */
   | { readonly kind: "join"; readonly endpoints: readonly Endpoint[] }
   | { readonly kind: "join-network" | "leave-network"; readonly networkId: string }
-  | networkdb.EntryInput
+  | EntryInput
   | { readonly kind: "leave" };
 
 export type NodeOutput =
   | Extract<swim.SwimOutput, { kind: "packet" | "stream-ping" | "push-pull" | "note" }>
-  | Extract<networkdb.DbOutput, { kind: "user-stream" | "change" | "synced" }>
+  | Extract<DbOutput, { kind: "user-stream" | "change" | "synced" }>
   /** Answer to the `stream` input of this very step. */
   | { readonly kind: "stream-reply"; readonly message: StreamMessage };
 
 export function createNode(config: NodeConfig, now: Instant): GossipNode {
   const { name, advertise, delegateVersions, isEncrypted, random } = config;
-  const db = networkdb.createNetworkDb({ name, advertise, random, packetBudgetBytes: dbBudgetBytes }, now);
+  const db = createNetworkDb({ name, advertise, random, packetBudgetBytes: dbBudgetBytes }, now);
   const detector = swim.createSwim(
     {
       name,
@@ -199,7 +200,7 @@ function toSwim(turn: Turn, input: swim.SwimInput): void {
   }
 }
 
-function toDb(turn: Turn, input: networkdb.DbInput): void {
+function toDb(turn: Turn, input: DbInput): void {
   const { node, now } = turn;
   for (const output of networkdb.step(node.db, input, now)) {
     switch (output.kind) {

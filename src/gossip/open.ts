@@ -8,7 +8,7 @@ import type { Random } from "../base/random.ts";
 import type { Gossip, GossipKey, GossipMember, GossipOptions, TableEvent } from "./gossip.ts";
 import { type Keyring, keyringOf } from "./keyring.ts";
 import * as machine from "./machine.ts";
-import { entriesOf, isJoined, peersOf } from "./networkdb/machine.ts";
+import { entriesOf, isJoined, peersOf } from "./networkdb/model.ts";
 import type { StreamMessage } from "./swim/codec.ts";
 import { membersOf } from "./swim/machine.ts";
 import { type DelegateVersions, type Endpoint, formatEndpoint } from "./swim/model.ts";
@@ -60,6 +60,7 @@ export async function openGossip(deps: GossipDeps, options: OpenGossipOptions, s
     signal,
   );
   engine.start(transport, signal);
+  signal.throwIfAborted();
   return engine;
 }
 
@@ -111,7 +112,8 @@ class GossipEngine implements Gossip {
       once: true,
       signal: this.#closing.signal,
     });
-    this.#schedule();
+    if (signal.aborted) void this[Symbol.asyncDispose]();
+    else this.#schedule();
   }
 
   async join(addresses: readonly string[]): Promise<void> {
@@ -205,8 +207,6 @@ class GossipEngine implements Gossip {
     await this.#transport?.[Symbol.asyncDispose]();
   }
 
-  // -- inputs ----------------------------------------------------------------------------------------------------------
-
   #packet(bytes: Uint8Array, from: Endpoint): void {
     try {
       const { messages, damaged } = decodePacket(bytes, this.#keyring);
@@ -235,8 +235,6 @@ class GossipEngine implements Gossip {
     this.#schedule(input.kind === "tick");
     return reply;
   }
-
-  // -- outputs ---------------------------------------------------------------------------------------------------------
 
   #perform(output: Exclude<machine.NodeOutput, { kind: "stream-reply" }>): void {
     switch (output.kind) {
@@ -304,8 +302,6 @@ class GossipEngine implements Gossip {
     }
     return undefined;
   }
-
-  // -- time ------------------------------------------------------------------------------------------------------------
 
   /** Own news leaves within this turn of the event loop, so that several changes made together share a packet. */
   #schedule(wasTick = false): void {

@@ -5,7 +5,7 @@ import { type Random, seededRandom } from "../../src/base/random.ts";
 import type { GossipKey, TableEvent } from "../../src/gossip/gossip.ts";
 import { type Keyring, keyringOf } from "../../src/gossip/keyring.ts";
 import * as machine from "../../src/gossip/machine.ts";
-import { entriesOf, isJoined, peersOf } from "../../src/gossip/networkdb/machine.ts";
+import { entriesOf, isJoined, peersOf } from "../../src/gossip/networkdb/model.ts";
 import type { StreamMessage } from "../../src/gossip/swim/codec.ts";
 import { membersOf } from "../../src/gossip/swim/machine.ts";
 import { type Endpoint, formatEndpoint } from "../../src/gossip/swim/model.ts";

@@ -3,16 +3,8 @@ import { test } from "node:test";
 import { parseIp } from "../../base/ip.ts";
 import { seededRandom } from "../../base/random.ts";
 import { type DbMessage, decodeDbMessage, encodeDbMessage, type TableMessage } from "./codec.ts";
-import {
-  createNetworkDb,
-  type DbOutput,
-  entriesOf,
-  localState,
-  type NetworkDb,
-  nextDeadline,
-  peersOf,
-  step,
-} from "./machine.ts";
+import { localState, nextDeadline, step } from "./machine.ts";
+import { createNetworkDb, type DbOutput, entriesOf, type NetworkDb, peersOf } from "./model.ts";
 
 const at = (i: number) => ({ address: parseIp(`10.0.0.${i}`), portHostOrder: 7946 });
 

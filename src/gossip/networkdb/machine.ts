@@ -1,8 +1,7 @@
 import type { Instant } from "../../base/clock.ts";
 import { assertNever, DecodeError, EngineError } from "../../base/errors.ts";
-import { type Random, shuffled } from "../../base/random.ts";
+import { shuffled } from "../../base/random.ts";
 import { BroadcastQueue } from "../broadcast-queue.ts";
-import type { TableEvent } from "../gossip.ts";
 import { type Endpoint, isSameEndpoint } from "../swim/model.ts";
 import {
   type BulkSync,
@@ -14,8 +13,26 @@ import {
   type NodeEvent,
   type TableMessage,
 } from "./codec.ts";
-import { LamportClock } from "./lamport.ts";
-import { type Entry, Tables } from "./tables.ts";
+import {
+  commonNetworks,
+  type DbInput,
+  type DbOutput,
+  dbTiming,
+  type EntryInput,
+  eventOf,
+  isActive,
+  isAttached,
+  isJoined,
+  isVisible,
+  messageOfEntry,
+  type NetworkDb,
+  ownNetwork,
+  peersOf,
+  type RemoteNode,
+  type Turn,
+} from "./model.ts";
+import { eagerPeers, flush, messageOverheadBytes, ownJoin } from "./news.ts";
+import type { Entry } from "./tables.ts";
 
 // NetworkDB (reference: network-data-plane 4). A node as seen from here:
 //
@@ -32,162 +49,12 @@ import { type Entry, Tables } from "./tables.ts";
 // concerned, with our attachment in front of it, since a table event that outruns its owner's JOIN is lost at the receiver;
 // a peer that attaches hears our entries at once; who returns is synced with at once.
 
-export const dbTiming = {
-  gossipIntervalMs: 200,
-  bulkSyncIntervalMs: 30_000,
-  bulkSyncAnswerMs: 30_000,
-  /** `join-network` counts as synced then, answers or not; a late answer is still taken. */
-  joinSyncMs: 5_000,
-  reapIntervalMs: 5_000,
-  tombstoneMs: 1_800_000,
-  attachmentTombstoneMs: 1_825_000,
-  reconnectIntervalMs: 1_000,
-  forgetNodeMs: 24 * 3_600_000,
-  /** So long our own JOIN goes in front of own table events sent straight to a peer. */
-  joinEchoMs: 10_000,
-} as const;
-
 const gossipNodes = 3;
-const messageOverheadBytes = 4;
-/** Own news goes straight to so many peers; the gossip queue reaches the others. */
-const eagerPeers = 16;
 /** Every answer to a bulk sync holds all entries, own and relayed, so a sample of a large network is enough. */
 const joinSyncPeers = 16;
 /** Entries learnt by bulk sync are not gossiped on when so many messages wait already. */
 const relayQueueLimit = 500;
 const minResidualMs = 300_000;
-
-export interface NetworkDbConfig {
-  readonly name: string;
-  readonly advertise: Endpoint;
-  /** Room for one user message in a packet. */
-  readonly packetBudgetBytes: number;
-  readonly random: Random;
-}
-
-type NodeState =
-  | { readonly kind: "active" }
-  | { readonly kind: "failed"; readonly since: Instant }
-  /** `isReplaced`: another name was seen at its address, which may have been the older of the two. */
-  | { readonly kind: "left"; readonly since: Instant; readonly isReplaced: boolean };
-
-interface RemoteAttachment {
-  readonly time: bigint;
-  /** Set while leaving. */
-  readonly forgetAt: Instant | undefined;
-}
-
-interface RemoteNode extends Endpoint {
-  readonly name: string;
-  state: NodeState;
-  /** Of its last NodeEvent. */
-  time: bigint;
-  /** Whether memberlist knows it: otherwise we would never hear of its end. */
-  isMember: boolean;
-  readonly networks: Map<string, RemoteAttachment>;
-}
-
-interface OwnNetwork {
-  time: bigint;
-  joinedAt: Instant;
-  /** Set once left. */
-  forgetAt: Instant | undefined;
-  /** Peers whose answer the join still waits for; `undefined` once synced. */
-  awaiting: Set<string> | undefined;
-  awaitUntil: Instant;
-  /** Own events go before relayed ones, as engines from 29 do. */
-  readonly own: BroadcastQueue;
-  readonly relayed: BroadcastQueue;
-}
-
-/** Own news not yet sent straight to anybody. */
-interface Pending {
-  cluster: Uint8Array[];
-  tables: Map<string, Uint8Array[]>;
-  /** Peers that have just attached, with the networks. */
-  greetings: Map<string, Set<string>>;
-}
-
-/** Mutable; changed only by the functions of this file. */
-export interface NetworkDb {
-  readonly config: NetworkDbConfig;
-  readonly networkClock: LamportClock;
-  readonly tableClock: LamportClock;
-  readonly nodes: Map<string, RemoteNode>;
-  readonly own: Map<string, OwnNetwork>;
-  readonly tables: Tables;
-  /** Node and network events, spread to the whole cluster. */
-  readonly clusterQueue: BroadcastQueue;
-  pending: Pending;
-  flushAt: Instant | undefined;
-  gossipAt: Instant;
-  bulkSyncAt: Instant;
-  reapAt: Instant;
-  reconnectAt: Instant;
-  /** Peers to sync all common networks with, and when. */
-  readonly syncSoon: Map<string, Instant>;
-  /** Messages that were not NetworkDB's, such as serf's. */
-  skippedMessages: number;
-}
-
-export type DbInput =
-  | { readonly kind: "tick" }
-  | ({ readonly kind: "member-joined"; readonly name: string } & Endpoint)
-  | { readonly kind: "member-gone"; readonly name: string }
-  | { readonly kind: "member-confirmed"; readonly name: string }
-  | { readonly kind: "user"; readonly payload: Uint8Array }
-  | { readonly kind: "remote-state"; readonly state: Uint8Array }
-  /** A push/pull of ours with join set was answered. */
-  | { readonly kind: "cluster-joined" }
-  | { readonly kind: "stream-failed"; readonly to: string }
-  | { readonly kind: "join-network"; readonly networkId: string }
-  | { readonly kind: "leave-network"; readonly networkId: string }
-  | EntryInput
-  | { readonly kind: "leave" };
-
-export interface EntryInput {
-  readonly kind: "put" | "remove";
-  readonly table: string;
-  readonly networkId: string;
-  readonly key: string;
-  readonly value: Uint8Array;
-}
-
-export type DbOutput =
-  /** Best effort, one UDP packet. */
-  | { readonly kind: "user-packet"; readonly to: string; readonly payload: Uint8Array }
-  | { readonly kind: "user-stream"; readonly to: string; readonly endpoint: Endpoint; readonly payload: Uint8Array }
-  /** Try a push/pull with join set towards a failed node. */
-  | { readonly kind: "reconnect"; readonly endpoint: Endpoint }
-  | { readonly kind: "change"; readonly event: TableEvent }
-  /** The exchange after a join of a network is over. */
-  | { readonly kind: "synced"; readonly networkId: string }
-  | {
-      readonly kind: "note";
-      readonly level: "debug" | "warn";
-      readonly message: string;
-      readonly facts: Readonly<Record<string, unknown>>;
-    };
-
-export function createNetworkDb(config: NetworkDbConfig, now: Instant): NetworkDb {
-  return {
-    config,
-    networkClock: new LamportClock(),
-    tableClock: new LamportClock(),
-    nodes: new Map(),
-    own: new Map(),
-    tables: new Tables(),
-    clusterQueue: new BroadcastQueue(),
-    pending: { cluster: [], tables: new Map(), greetings: new Map() },
-    flushAt: undefined,
-    gossipAt: now,
-    bulkSyncAt: now + config.random.below(dbTiming.bulkSyncIntervalMs),
-    reapAt: now + config.random.below(dbTiming.reapIntervalMs),
-    reconnectAt: now,
-    syncSoon: new Map(),
-    skippedMessages: 0,
-  };
-}
 
 export function nextDeadline(db: NetworkDb): Instant {
   const deadlines = [db.bulkSyncAt, db.reapAt, ...db.syncSoon.values()];
@@ -252,8 +119,6 @@ export function step(db: NetworkDb, input: DbInput, now: Instant): DbOutput[] {
   return turn.out;
 }
 
-// -- what the rest of the node asks ----------------------------------------------------------------------------------
-
 /** Cluster-wide events for memberlist's gossip. */
 export function takeBroadcasts(db: NetworkDb, overheadBytes: number, limitBytes: number): Uint8Array[] {
   return db.clusterQueue.take({ overheadBytes, limitBytes, nodes: db.nodes.size + 1 });
@@ -282,30 +147,6 @@ export function localState(db: NetworkDb, isJoin: boolean): Uint8Array {
   };
   return encodeDbMessage(message);
 }
-
-/** Live entries of one table, own ones included. */
-export function entriesOf(db: NetworkDb, table: string, networkId: string): TableEvent[] {
-  return db.tables.of(networkId).flatMap((entry) => {
-    return entry.table === table && isVisible(db, entry) ? [eventOf(entry, "put")] : [];
-  });
-}
-
-/** Other active nodes attached to a network. */
-export function peersOf(db: NetworkDb, networkId: string): (Endpoint & { readonly name: string })[] {
-  return [...db.nodes.values()].filter((node) => isAttached(node, networkId));
-}
-
-export function isJoined(db: NetworkDb, networkId: string): boolean {
-  return ownNetwork(db, networkId) !== undefined;
-}
-
-interface Turn {
-  readonly db: NetworkDb;
-  readonly now: Instant;
-  readonly out: DbOutput[];
-}
-
-// -- own acts --------------------------------------------------------------------------------------------------------
 
 function joinNetwork(turn: Turn, networkId: string): void {
   const { db, now, out } = turn;
@@ -402,84 +243,6 @@ function announce(turn: Turn, key: string | undefined, event: NodeEvent | Networ
   db.flushAt ??= now;
 }
 
-/** Sends own news straight to the peers concerned: what is for the cluster first, then per network JOIN and entries. */
-function flush(turn: Turn): void {
-  const { db, now } = turn;
-  const { cluster, tables, greetings } = db.pending;
-  db.pending = { cluster: [], tables: new Map(), greetings: new Map() };
-  db.flushAt = undefined;
-
-  const letters = new Map<string, Uint8Array[]>();
-  const write = (to: string, messages: readonly Uint8Array[]) => {
-    const letter = letters.get(to) ?? [];
-    for (const message of messages) if (!letter.includes(message)) letter.push(message);
-    if (letter.length > 0) letters.set(to, letter);
-  };
-  for (const node of sample(turn, [...db.nodes.values()].filter(isActive))) write(node.name, cluster);
-  for (const [networkId, messages] of tables) {
-    const echo = joinEcho(db, networkId, now);
-    for (const peer of sample(turn, peersOf(db, networkId))) write(peer.name, [...echo, ...messages]);
-  }
-  for (const [name, networkIds] of greetings) {
-    for (const networkId of networkIds) write(name, greeting(db, networkId, now));
-  }
-  for (const [name, messages] of letters) post(turn, name, messages);
-}
-
-function joinEcho(db: NetworkDb, networkId: string, now: Instant): Uint8Array[] {
-  const network = ownNetwork(db, networkId);
-  if (network === undefined || now - network.joinedAt > dbTiming.joinEchoMs) return [];
-  return [ownJoin(db, networkId, network)];
-}
-
-/** What a peer that has just attached must know from us: that we are there, and our live entries. */
-function greeting(db: NetworkDb, networkId: string, now: Instant): Uint8Array[] {
-  const network = ownNetwork(db, networkId);
-  if (network === undefined) return [];
-  const entries = db.tables.of(networkId).filter((e) => e.owner === db.config.name && e.deletedUntil === undefined);
-  return [
-    ownJoin(db, networkId, network),
-    ...entries.map((entry) => encodeDbMessage(messageOfEntry(entry, now, "create"))),
-  ];
-}
-
-function ownJoin(db: NetworkDb, networkId: string, { time }: OwnNetwork): Uint8Array {
-  return encodeDbMessage({ kind: "network", change: "join", time, node: db.config.name, networkId });
-}
-
-/** As few packets as hold the messages in their order; what fits no packet goes over TCP. */
-function post(turn: Turn, to: string, messages: readonly Uint8Array[]): void {
-  const { db, out } = turn;
-  const limitBytes = db.config.packetBudgetBytes;
-  let batch: Uint8Array[] = [];
-  let used = 0;
-  const send = () => {
-    if (batch.length > 0) out.push({ kind: "user-packet", to, payload: packed(batch) });
-    batch = [];
-    used = 0;
-  };
-  for (const message of messages) {
-    const cost = message.length + messageOverheadBytes;
-    if (cost > limitBytes) {
-      send();
-      const node = db.nodes.get(to);
-      if (node !== undefined) out.push({ kind: "user-stream", to, endpoint: node, payload: message });
-      continue;
-    }
-    if (used + cost > limitBytes) send();
-    batch.push(message);
-    used += cost;
-  }
-  send();
-}
-
-function packed(messages: readonly Uint8Array[]): Uint8Array {
-  const [only, ...others] = messages as [Uint8Array, ...Uint8Array[]];
-  return others.length === 0 ? only : encodeDbMessage({ kind: "compound", messages });
-}
-
-// -- time ------------------------------------------------------------------------------------------------------------
-
 function tick(turn: Turn): void {
   const { db, now, out } = turn;
   if (db.flushAt !== undefined && db.flushAt <= now) flush(turn);
@@ -567,8 +330,6 @@ function reap(turn: Turn): void {
   }
 }
 
-// -- membership ------------------------------------------------------------------------------------------------------
-
 function memberJoined(turn: Turn, member: Endpoint & { readonly name: string }): void {
   const { db } = turn;
   if (member.name === db.config.name) return;
@@ -653,8 +414,6 @@ function dropState(turn: Turn, node: RemoteNode): void {
   }
   node.networks.clear();
 }
-
-// -- messages --------------------------------------------------------------------------------------------------------
 
 function handle(turn: Turn, bytes: Uint8Array, isBulkSync: boolean, layer: number): void {
   let message: DbMessage;
@@ -805,8 +564,6 @@ function tableEvent(turn: Turn, event: TableMessage, bytes: Uint8Array, isBulkSy
   network.relayed.add(`${event.table}/${event.key}`, bytes);
 }
 
-// -- bulk sync -------------------------------------------------------------------------------------------------------
-
 function bulkSync(turn: Turn, message: BulkSync): void {
   const { db } = turn;
   db.tableClock.witness(message.time);
@@ -877,29 +634,6 @@ function syncSoon({ db, now }: Turn, node: RemoteNode, delayMs: number): void {
   db.syncSoon.set(node.name, Math.min(at, db.syncSoon.get(node.name) ?? at));
 }
 
-// -- small questions -------------------------------------------------------------------------------------------------
-
-function messageOfEntry(entry: Entry, now: Instant, change: "create" | "update"): TableMessage {
-  const { networkId, table, key, value, time, owner, deletedUntil } = entry;
-  const isDelete = deletedUntil !== undefined;
-  return {
-    kind: "table",
-    change: isDelete ? "delete" : change,
-    time,
-    node: owner,
-    networkId,
-    table,
-    key,
-    value,
-    // Never 0 for a tombstone: older engines would warn and start its 30 minutes anew.
-    residualSeconds: isDelete ? Math.max(1, Math.round((deletedUntil - now) / 1000)) : 0,
-  };
-}
-
-function eventOf({ table, networkId, key, value, owner }: Entry, kind: TableEvent["kind"]): TableEvent {
-  return { kind, table, networkId, key, value, owner };
-}
-
 /** After its removal or its owner's: tells the watchers, had they seen it. */
 function reportGone({ db, out }: Turn, entry: Entry): void {
   const isOwnersFailed = db.nodes.get(entry.owner)?.state.kind === "failed";
@@ -911,36 +645,6 @@ function visibleEntriesOf(db: NetworkDb, node: RemoteNode): Entry[] {
   return db.tables.all().filter((entry) => entry.owner === node.name && isVisible(db, entry));
 }
 
-function isVisible(db: NetworkDb, entry: Entry): boolean {
-  if (entry.deletedUntil !== undefined) return false;
-  if (entry.owner === db.config.name) return true;
-  const owner = db.nodes.get(entry.owner);
-  return owner !== undefined && isActive(owner);
-}
-
-function ownNetwork(db: NetworkDb, networkId: string): OwnNetwork | undefined {
-  const network = db.own.get(networkId);
-  return network?.forgetAt === undefined ? network : undefined;
-}
-
-function commonNetworks(db: NetworkDb, node: RemoteNode): string[] {
-  return [...db.own.keys()].filter((id) => isJoined(db, id) && isAttached(node, id));
-}
-
-function isActive(node: RemoteNode): boolean {
-  return node.state.kind === "active";
-}
-
-function isAttached(node: RemoteNode, networkId: string): boolean {
-  const attachment = node.networks.get(networkId);
-  return isActive(node) && attachment !== undefined && attachment.forgetAt === undefined;
-}
-
 function networkEventKey(networkId: string, node: string): string {
   return `${networkId}/${node}`;
-}
-
-/** All when they are few, else a random choice. */
-function sample<T>(turn: Turn, peers: readonly T[]): readonly T[] {
-  return peers.length <= eagerPeers ? peers : shuffled(peers, turn.db.config.random).slice(0, eagerPeers);
 }

@@ -238,8 +238,6 @@ interface Turn {
   readonly out: SwimOutput[];
 }
 
-// -- time ------------------------------------------------------------------------------------------------------------
-
 function tick(turn: Turn): void {
   const { swim, now } = turn;
   for (const record of [...swim.members.values()]) {
@@ -284,8 +282,6 @@ function gossip(turn: Turn): void {
     turn.out.push({ kind: "packet", to: peer, parts, withCrc: understandsCrc(peer) });
   }
 }
-
-// -- probing ---------------------------------------------------------------------------------------------------------
 
 function probeNext(turn: Turn): void {
   const { swim, now } = turn;
@@ -402,8 +398,6 @@ function streamAck({ swim }: Turn, sequence: number): void {
   if (swim.probe?.kind !== "indirect" || swim.probe.sequence !== sequence) return;
   swim.probe = { ...swim.probe, isReachedByStream: true };
 }
-
-// -- what arrives ----------------------------------------------------------------------------------------------------
 
 function receive(turn: Turn, message: PacketMessage, from: Endpoint): void {
   const { swim } = turn;
@@ -587,8 +581,6 @@ function merge(turn: Turn, remote: PushPull): void {
   }
 }
 
-// -- sending ---------------------------------------------------------------------------------------------------------
-
 /** A message with as much queued gossip as fits beside it. */
 function sendWithGossip(turn: Turn, to: Endpoint, message: PacketMessage): void {
   const bytes = encodeMessage(message);
@@ -622,8 +614,6 @@ function takeBroadcasts(swim: Swim, limitBytes: number): Uint8Array[] {
 function localState(swim: Swim, isJoin: boolean): PushPull {
   return { kind: "push-pull", isJoin, members: membersOf(swim), userState: swim.config.delegate.localState(isJoin) };
 }
-
-// -- small questions -------------------------------------------------------------------------------------------------
 
 /** Up to `count` random members other than ourselves. */
 function pick({ swim }: Turn, count: number, fits: (record: MemberRecord) => boolean): MemberRecord[] {
