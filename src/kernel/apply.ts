@@ -21,8 +21,8 @@ export function kernelAppliers(namespaces: Namespaces, nft: NftApplier): Applier
       return undefined;
     },
     "link.ensure": (step, context) => ensureLink(namespaces, step, context),
-    "link.remove": (step) => {
-      removeLink(namespaces, step);
+    "link.remove": async (step) => {
+      await removeLink(namespaces, step);
       return undefined;
     },
     "sysctl.ensure": ({ object }) => {

@@ -55,12 +55,13 @@ export function ensureLink(namespaces: Namespaces, step: Ensure, context: StepCo
   }
 }
 
-export function removeLink(namespaces: Namespaces, step: StepOf<"link.remove">): void {
+export async function removeLink(namespaces: Namespaces, step: StepOf<"link.remove">): Promise<void> {
   const { ns, link } = step.object;
   if (link.type === "loopback") return;
   try {
-    const { socket, found } = lookUp(namespaces, ns, link.name);
-    if (found !== undefined && isOurs(found)) socket.request(describeStep(step), deleteLink(found.index));
+    const { found } = lookUp(namespaces, ns, link.name);
+    if (found === undefined || !isOurs(found)) return;
+    await namespaces.get(ns).reaper().remove(describeStep(step), found.index);
   } catch (error) {
     // It, or its whole namespace, is gone already.
     if (!isNotFound(error)) throw error;

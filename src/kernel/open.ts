@@ -84,8 +84,8 @@ class LinuxKernel implements Kernel, AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#nft[Symbol.dispose]();
-    this.#namespaces[Symbol.dispose]();
+    await this.#nft[Symbol.asyncDispose]();
+    await this.#namespaces[Symbol.asyncDispose]();
   }
 
   #inside<T>(ns: Netns, body: () => T): T {

@@ -60,9 +60,10 @@ class Changes {
     switch (object.kind) {
       case "netns":
         return false;
-      // A veth's end outside the namespace is removed by name: the kernel would only do it once nobody is left inside.
+      // The kernel clears a namespace later, once nobody is left inside. What others would trip over until then is removed by name:
+      // a vxlan that holds a VNI, and (it is not inside) a veth's end elsewhere.
       case "link":
-        return this.#inGoneNamespace(object.ns);
+        return this.#inGoneNamespace(object.ns) && object.link.type !== "vxlan";
       case "address":
       case "neighbour":
       case "fdb":

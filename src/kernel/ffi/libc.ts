@@ -23,17 +23,24 @@ const prototypes = {
 } as const;
 
 type Name = keyof typeof prototypes;
-type Call = (...args: (number | string | Uint8Array | null)[]) => number | bigint;
+type Argument = number | string | Uint8Array | null;
+type Native = ((...args: Argument[]) => number | bigint) & {
+  async(...args: [...Argument[], (error: unknown, result: number | bigint) => void]): void;
+};
 
-const loaded = new Map<Name, Call>();
+const loaded = new Map<Name, Native>();
 
-function call(name: Name, ...args: (number | string | Uint8Array | null)[]): number {
+function native(name: Name): Native {
   let found = loaded.get(name);
   if (found === undefined) {
-    found = koffi.load("libc.so.6").func(prototypes[name]) as unknown as Call;
+    found = koffi.load("libc.so.6").func(prototypes[name]) as unknown as Native;
     loaded.set(name, found);
   }
-  return Number(found(...args));
+  return found;
+}
+
+function call(name: Name, ...args: Argument[]): number {
+  return Number(native(name)(...args));
 }
 
 /** @throws {KernelError} with the errno of the call just made. */
@@ -133,6 +140,18 @@ export function sendBytes(step: string, fd: number, bytes: Uint8Array): void {
 
 export function sendBytesTo(step: string, fd: number, bytes: Uint8Array, address: Uint8Array): void {
   checked(step, call("sendto", fd, bytes, bytes.length, 0, address, address.length));
+}
+
+/** The same on a thread of the pool, for requests that take the kernel long. */
+export function sendBytesAside(step: string, fd: number, bytes: Uint8Array): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const done = (error: unknown, result: number | bigint) => {
+      if (error) reject(error);
+      else if (Number(result) < 0) reject(systemError(step, errno.EIO));
+      else resolve();
+    };
+    native("send").async(fd, bytes, bytes.length, 0, done);
+  });
 }
 
 const MSG_DONTWAIT = 0x40;

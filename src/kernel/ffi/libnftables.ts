@@ -6,7 +6,8 @@ export type NftHandle = { readonly __nftContext: true };
 
 export interface Libnftables {
   open(): NftHandle;
-  free(handle: NftHandle): void;
+  /** On a thread of the pool. */
+  freeAside(handle: NftHandle): Promise<void>;
   /** 0 when the whole transaction was applied. */
   run(handle: NftHandle, script: string): number;
   /** The same on a thread of the pool; one call at a time per handle. */
@@ -52,7 +53,10 @@ function load(): Libnftables {
       bufferErrors(handle);
       return handle;
     },
-    free,
+    freeAside: (handle) =>
+      new Promise((resolve, reject) => {
+        free.async(handle, (error) => (error ? reject(error) : resolve()));
+      }),
     run,
     runAside: (handle, script) =>
       new Promise((resolve, reject) => {

@@ -102,6 +102,12 @@ export function getLink(name: string): MessageBuilder {
     .u32(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS);
 }
 
+export function getLinkByIndex(index: number): MessageBuilder {
+  return new MessageBuilder(RTM_GETLINK, flags.request)
+    .raw(linkHeader(index))
+    .u32(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+}
+
 export function dumpLinks(): MessageBuilder {
   return new MessageBuilder(RTM_GETLINK, flags.request | flags.dump)
     .raw(linkHeader(0))
@@ -110,6 +116,11 @@ export function dumpLinks(): MessageBuilder {
 
 export function deleteLink(index: number): MessageBuilder {
   return new MessageBuilder(RTM_DELLINK, flags.request | flags.acknowledge).raw(linkHeader(index));
+}
+
+/** All links of a group in one go. */
+export function deleteGroup(group: number): MessageBuilder {
+  return new MessageBuilder(RTM_DELLINK, flags.request | flags.acknowledge).raw(linkHeader(0)).u32(IFLA.GROUP, group);
 }
 
 /** Namespaces are given as open descriptors. Links are born down; a veth's peer has to be (ENOTCONN otherwise). */

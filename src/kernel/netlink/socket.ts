@@ -8,6 +8,7 @@ import {
   receive,
   SOCK,
   sendBytes,
+  sendBytesAside,
   setReceiveTimeout,
   setSocketOption,
   systemError,
@@ -61,6 +62,13 @@ export class NetlinkSocket implements Disposable {
     this.#exchange(step, message);
   }
 
+  /** The same without blocking: the kernel works on a thread of the pool. One call at a time, and none of the others meanwhile. */
+  async requestAside(step: string, message: MessageBuilder): Promise<void> {
+    this.#sequence = (this.#sequence + 1) >>> 0;
+    await sendBytesAside(step, this.#fd, message.finish(this.#sequence));
+    this.#answer(step, message);
+  }
+
   /** The one object that was asked for. @throws {KernelError} ENOENT, ENODEV, … when there is none. */
   get(step: string, message: MessageBuilder): NetlinkMessage {
     const [first] = this.#exchange(step, message).messages;
@@ -83,6 +91,10 @@ export class NetlinkSocket implements Disposable {
   #exchange(step: string, message: MessageBuilder): { messages: NetlinkMessage[]; interrupted: boolean } {
     this.#sequence = (this.#sequence + 1) >>> 0;
     sendBytes(step, this.#fd, message.finish(this.#sequence));
+    return this.#answer(step, message);
+  }
+
+  #answer(step: string, message: MessageBuilder): { messages: NetlinkMessage[]; interrupted: boolean } {
     const messages: NetlinkMessage[] = [];
     let interrupted = false;
     for (;;) {

@@ -15,6 +15,7 @@ import { bindMount, systemError, unmount, unshareNetwork } from "../ffi/libc.ts"
 import { inNamespace, ownNamespaceFd } from "../ffi/namespace.ts";
 import { KernelError } from "../kernel.ts";
 import { type Netns, nsKey } from "../model.ts";
+import { LinkReaper } from "../netlink/reaper.ts";
 import { type NetlinkSocket, openNetlink } from "../netlink/socket.ts";
 
 /** What a plain descriptor of a namespace needs to be kept for: opened once, closed when the namespace goes. */
@@ -22,6 +23,7 @@ export interface OpenNamespace {
   readonly fd: number;
   readonly inode: number;
   route(): NetlinkSocket;
+  reaper(): LinkReaper;
   /** Link indexes by name, as last seen; a stale one gives ENODEV and is then looked up afresh. */
   readonly linkIndexes: Map<string, number>;
 }
@@ -30,8 +32,9 @@ export interface OpenNamespace {
 const NSFS_MAGIC = 0x6e736673;
 
 /** Namespaces by path: makes and removes them, keeps their descriptors and rtnetlink sockets. */
-export class Namespaces implements Disposable {
+export class Namespaces implements AsyncDisposable {
   readonly #open = new Map<string, CachedNamespace>();
+  readonly #closing = new Set<Promise<void>>();
 
   /** @throws {KernelError} ENOENT when there is none at the path. */
   get(ns: Netns): OpenNamespace {
@@ -72,14 +75,17 @@ export class Namespaces implements Disposable {
     removeNamespaceFile(path);
   }
 
-  [Symbol.dispose](): void {
-    for (const opened of this.#open.values()) opened.close();
-    this.#open.clear();
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const key of [...this.#open.keys()]) this.#forget(key);
+    await Promise.all(this.#closing);
   }
 
-  #forget(path: string): void {
-    this.#open.get(path)?.close();
-    this.#open.delete(path);
+  #forget(key: string): void {
+    const closing = this.#open.get(key)?.close();
+    this.#open.delete(key);
+    if (closing === undefined) return;
+    const tracked = closing.finally(() => this.#closing.delete(tracked));
+    this.#closing.add(tracked);
   }
 
   /** Somebody else may have removed the namespace and made another one at the same path. */
@@ -95,6 +101,7 @@ class CachedNamespace implements OpenNamespace {
   readonly linkIndexes = new Map<string, number>();
   readonly #owned: boolean;
   #route: NetlinkSocket | undefined;
+  #reaper: LinkReaper | undefined;
 
   constructor(fd: number, owned: boolean) {
     this.fd = fd;
@@ -107,9 +114,19 @@ class CachedNamespace implements OpenNamespace {
     return this.#route;
   }
 
-  close(): void {
-    this.#route?.[Symbol.dispose]();
+  reaper(): LinkReaper {
+    const { fd } = this;
+    this.#reaper ??= new LinkReaper({ ask: this.route(), open: () => inNamespace(fd, () => openNetlink("route")) });
+    return this.#reaper;
+  }
+
+  /** Resolves when the last deletion is through; without one, all is closed on return. */
+  async close(): Promise<void> {
+    const [route, reaper] = [this.#route, this.#reaper];
     this.#route = undefined;
+    this.#reaper = undefined;
+    if (reaper !== undefined) await reaper[Symbol.asyncDispose]();
+    route?.[Symbol.dispose]();
     if (this.#owned) closeSync(this.fd);
   }
 }

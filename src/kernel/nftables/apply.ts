@@ -12,9 +12,10 @@ import { elementId, tableComment, tableId, tableIdOf, transaction } from "./scri
 import { commentOf } from "./tables.ts";
 
 /** Applies nftables steps. The host's context is kept; other namespaces' are opened for a step and closed after it. */
-export class NftApplier implements Disposable {
+export class NftApplier implements AsyncDisposable {
   readonly #namespaces: Namespaces;
   readonly #mutex = new KeyedMutex();
+  readonly #closing = new Set<Promise<void>>();
   #host: NftContext | undefined;
 
   constructor(namespaces: Namespaces) {
@@ -23,18 +24,18 @@ export class NftApplier implements Disposable {
 
   apply(step: NftStep, context: StepContext): Promise<void> {
     return this.use(step.ns, async (nft) => {
-      const { tables, carried } = this.#replacing(nft, step, context);
+      const { tables, carried, isThere } = this.#replacing(nft, step, context);
       const work = { ...step, ensureTables: tables };
       const claimed = tables.flatMap((table) => context.elementsOf(step.ns, table));
       const leaving = new Set(step.removeElements.map(elementId));
       const kept = claimed.filter((element) => !leaving.has(elementId(element)));
-      const script = transaction(work, [...carried, ...kept]);
+      const script = transaction(work, [...carried, ...kept], isThere);
       if (script === "") return;
       try {
         await nft.run(describeStep(step), script);
       } catch (error) {
         if (!(error instanceof KernelError)) throw error;
-        const second = transaction(this.#asItIs(nft, work), kept);
+        const second = transaction(this.#asItIs(nft, work), kept, isThere);
         if (second === script) throw error;
         if (second !== "") await nft.run(describeStep(step), second);
       }
@@ -49,14 +50,20 @@ export class NftApplier implements Disposable {
         this.#host ??= new NftContext(fd);
         return body(this.#host);
       }
-      using nft = new NftContext(fd);
-      return await body(nft);
+      const nft = new NftContext(fd);
+      try {
+        return await body(nft);
+      } finally {
+        const closing = nft[Symbol.asyncDispose]().finally(() => this.#closing.delete(closing));
+        this.#closing.add(closing);
+      }
     });
   }
 
-  [Symbol.dispose](): void {
-    this.#host?.[Symbol.dispose]();
+  async [Symbol.asyncDispose](): Promise<void> {
+    const host = this.#host;
     this.#host = undefined;
+    await Promise.all([...this.#closing, host?.[Symbol.asyncDispose]()]);
   }
 
   /**
@@ -67,18 +74,26 @@ export class NftApplier implements Disposable {
     nft: NftContext,
     step: NftStep,
     context: StepContext,
-  ): { readonly tables: readonly NftTable[]; readonly carried: readonly NftElement[] } {
-    if (step.ensureTables.length === 0) return { tables: [], carried: [] };
+  ): {
+    readonly tables: readonly NftTable[];
+    readonly carried: readonly NftElement[];
+    readonly isThere: (table: NftTable) => boolean;
+  } {
+    if (step.ensureTables.length === 0) return { tables: [], carried: [], isThere: () => false };
     const { fd } = this.#namespaces.get(step.ns);
     using socket = inNamespace(fd, () => openNetlink("netfilter"));
     const tables: NftTable[] = [];
     const carried: NftElement[] = [];
+    const absent = new Set<string>();
     const leaving = new Set(step.removeElements.map(elementId));
     for (const table of step.ensureTables) {
       const comment = commentOf(socket, table);
       if (comment === tableComment(table)) continue;
       tables.push(table);
-      if (comment === undefined) continue;
+      if (comment === undefined) {
+        absent.add(tableId(table));
+        continue;
+      }
       const claimed = new Set(context.elementsOf(step.ns, table).map(elementId));
       const listing = nft.query(describeStep(step), `list table ${tableId(table)}`) ?? "";
       for (const element of elementsInListing(table, listing)) {
@@ -86,7 +101,7 @@ export class NftApplier implements Disposable {
         if (!leaving.has(id) && !claimed.has(id)) carried.push(element);
       }
     }
-    return { tables, carried };
+    return { tables, carried, isThere: (table) => !absent.has(tableId(table)) };
   }
 
   /** The same step once it is known which elements are there: only those are deleted, and those with another value as well. */

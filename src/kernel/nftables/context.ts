@@ -7,7 +7,7 @@ import { KernelError } from "../kernel.ts";
 const asideBytes = 128 * 1024;
 
 /** libnftables on one namespace: its socket is opened with it and stays there. One call at a time. */
-export class NftContext implements Disposable {
+export class NftContext implements AsyncDisposable {
   readonly #handle: NftHandle;
 
   /** About 60 µs and 130 KB. */
@@ -44,8 +44,9 @@ export class NftContext implements Disposable {
     }
   }
 
-  [Symbol.dispose](): void {
-    libnftables().free(this.#handle);
+  /** On a thread of the pool: closing the socket may wait for what the last transaction deleted, some ms. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return libnftables().freeAside(this.#handle);
   }
 }
 

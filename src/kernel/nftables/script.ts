@@ -19,6 +19,7 @@ function destroyTable({ family, name }: Pick<NftTable, "family" | "name">): stri
 export function transaction(
   step: Pick<NftStep, "removeElements" | "removeTables" | "ensureTables" | "ensureElements">,
   carried: readonly NftElement[],
+  isThere: (table: NftTable) => boolean = () => true,
 ): string {
   const anew = new Set(step.ensureTables.map(tableId));
   const leaving = step.removeElements.filter((element) => !anew.has(tableIdOf(element)));
@@ -27,7 +28,8 @@ export function transaction(
     ...elementCommands("delete", leaving),
     ...step.removeTables.map(destroyTable),
     ...step.ensureTables.flatMap((table) => [
-      destroyTable(table),
+      // A deletion makes the kernel wait for a grace period when the socket closes: not for nothing.
+      ...(isThere(table) ? [destroyTable(table)] : []),
       `table ${table.family} ${table.name} {\ncomment "${tableComment(table)}"\n${table.body}\n}`,
     ]),
     ...elementCommands("add", [...coming.values()]),
