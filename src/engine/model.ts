@@ -93,6 +93,10 @@ export interface ContainerRecord {
   /** For `container:ID`: the container whose sandbox is shared. */
   readonly sandboxOwner: string | undefined;
   readonly restartCount: number;
+  /** `docker stop` or `kill` ended it: restart policies leave it alone, `unless-stopped` over a restart of weftd as well. */
+  readonly stoppedByUser?: boolean;
+  /** A removal that has begun: what it takes along when weftd dies on the way. */
+  readonly removeVolumes?: boolean;
 }
 
 export interface ProcessConfig {

@@ -26,6 +26,10 @@ export interface VolumesOptions {
 
 /** Volumes of this host, with their events. */
 export interface HostVolumes extends Volumes {
+  /** An anonymous volume with a name chosen by the caller, who wrote it down first. */
+  createAnonymous(name: string): Promise<Volume>;
+  /** Removes an anonymous volume that no container but this one uses; others are left alone. Idempotent. */
+  releaseAnonymous(name: string, containerId: string): Promise<void>;
   events(listener: (event: EngineEvent) => void): Disposable;
 }
 
@@ -64,7 +68,8 @@ class LocalVolumes implements HostVolumes {
   }
 
   async create(wanted: Parameters<Volumes["create"]>[0]): Promise<Volume> {
-    const name = wanted.name ?? newHexId(this.#options.random);
+    if (wanted.name === undefined) return await this.createAnonymous(newHexId(this.#options.random));
+    const { name } = wanted;
     if (wanted.driver !== "" && wanted.driver !== "local") {
       // compat:
       throw new EngineError(
@@ -74,20 +79,28 @@ class LocalVolumes implements HostVolumes {
     }
     checkVolumeName(name);
     checkDriverOptions(name, wanted.options);
-    return await this.#mutex.run(name, async () => {
+    return await this.#ensure({ name, labels: wanted.labels, options: wanted.options, anonymous: false });
+  }
+
+  async createAnonymous(name: string): Promise<Volume> {
+    return await this.#ensure({ name, labels: { "com.docker.volume.anonymous": "" }, options: {}, anonymous: true });
+  }
+
+  async releaseAnonymous(name: string, containerId: string): Promise<void> {
+    if (this.#volumes.get(name)?.anonymous !== true) return;
+    const users = (await this.#usersByVolume()).get(name) ?? [];
+    if (users.every((user) => user === containerId)) await this.#mutex.run(name, () => this.#delete(name));
+  }
+
+  #ensure(wanted: Pick<Volume, "name" | "labels" | "options" | "anonymous">): Promise<Volume> {
+    const { name } = wanted;
+    return this.#mutex.run(name, async () => {
       const existing = this.#volumes.get(name);
       if (existing !== undefined) return existing;
       const mountpoint = join(this.#directory(name), "_data");
       await mkdir(mountpoint, { recursive: true, mode: 0o755 });
-      const volume: Volume = {
-        name,
-        driver: "local",
-        mountpoint,
-        createdAt: this.#options.clock.wall().toISOString(),
-        labels: wanted.labels,
-        options: wanted.options,
-        anonymous: wanted.name === undefined,
-      };
+      const createdAt = this.#options.clock.wall().toISOString();
+      const volume: Volume = { ...wanted, driver: "local", mountpoint, createdAt };
       await this.#collection.put(name, volume);
       this.#volumes.set(name, volume);
       this.#emit("create", name);
@@ -107,12 +120,16 @@ class LocalVolumes implements HostVolumes {
         // compat:
         throw new EngineError("conflict", `remove ${name}: volume is in use - [${users.join(", ")}]`);
       }
-      // The directory first: a record without a directory is made whole by the next use, the reverse would leak.
-      await rm(this.#directory(name), { recursive: true, force: true });
-      await this.#collection.delete(name);
-      this.#volumes.delete(name);
-      this.#emit("destroy", name);
+      await this.#delete(name);
     });
+  }
+
+  /** The directory first: a record without one can be removed again, a directory without a record would be forgotten. */
+  async #delete(name: string): Promise<void> {
+    await rm(this.#directory(name), { recursive: true, force: true });
+    await this.#collection.delete(name);
+    this.#volumes.delete(name);
+    this.#emit("destroy", name);
   }
 
   async prune(all: boolean): Promise<{ readonly deleted: readonly string[]; readonly reclaimedBytes: number }> {

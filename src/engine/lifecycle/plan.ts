@@ -1,0 +1,97 @@
+import type { ContainerRecord } from "../model.ts";
+
+/**
+ * What a container's life is made of. Each step is idempotent: `ensure` finds or makes, `remove` and `close` do not mind
+ * what is gone already. Steps of one phase run side by side.
+ */
+export type StepKind =
+  | "snapshot.ensure"
+  | "volumes.fill"
+  | "files.ensure"
+  | "record.write"
+  | "sandbox.prepare"
+  | "sandbox.open"
+  | "task.ensure"
+  | "task.start"
+  | "output.drain"
+  | "task.remove"
+  | "sandbox.close"
+  | "snapshot.remove"
+  | "files.remove"
+  | "volumes.remove"
+  | "record.remove";
+
+export interface Step {
+  readonly kind: StepKind;
+  readonly phase: number;
+}
+
+/** What containerd has under a container's id. */
+export type ObservedTask =
+  | { readonly kind: "none" }
+  | { readonly kind: "created" }
+  | { readonly kind: "running"; readonly pid: number }
+  | { readonly kind: "stopped"; readonly exitCode: number; readonly exitedAt: string | undefined };
+
+function inPhases(...phases: readonly (readonly StepKind[])[]): readonly Step[] {
+  return phases.flatMap((kinds, phase) => kinds.map((kind) => ({ kind, phase })));
+}
+
+/** The record comes last: until it is there the container does not exist, and recovery removes the rest. */
+export function planCreate(fillsVolumes: boolean): readonly Step[] {
+  return inPhases(["snapshot.ensure", "files.ensure"], fillsVolumes ? ["volumes.fill"] : [], ["record.write"]);
+}
+
+/** The runtime is started while the network is being built; the process only once both are there. */
+export function planStart(container: ContainerRecord): readonly Step[] {
+  if (container.sandboxOwner !== undefined) return inPhases(["record.write"], ["task.ensure"], ["task.start"]);
+  return inPhases(["record.write"], ["sandbox.prepare"], ["sandbox.open", "task.ensure"], ["task.start"]);
+}
+
+/** After an exit, or a start that failed (nothing `ran` then): all that belongs to a run goes, the container stays. */
+export function planRelease(container: ContainerRecord, ran: boolean): readonly Step[] {
+  const ownsSandbox = container.sandboxId !== undefined && container.sandboxOwner === undefined;
+  return inPhases([
+    ...(ran ? (["output.drain"] as const) : []),
+    "task.remove",
+    ...(ownsSandbox ? (["sandbox.close"] as const) : []),
+  ]);
+}
+
+/** The record goes last, so that a removal that died half-way is taken up again. */
+export function planRemove(container: ContainerRecord): readonly Step[] {
+  return inPhases(
+    planRelease(container, false).map((step) => step.kind),
+    ["snapshot.remove", "files.remove", ...(container.removeVolumes === true ? (["volumes.remove"] as const) : [])],
+    ["record.remove"],
+  );
+}
+
+/** What start-up does with one container, from its record and what containerd shows. */
+export type Recovery =
+  | { readonly kind: "keep" }
+  /** Its process runs: take its streams and its network up again. */
+  | { readonly kind: "adopt"; readonly pid: number }
+  /** It ended while nobody looked. */
+  | { readonly kind: "exit"; readonly exitCode: number; readonly exitedAt: string | undefined }
+  /** A start that was under way and did not get to the process. */
+  | { readonly kind: "abandon-start" }
+  /** The machine was restarted under it. */
+  | { readonly kind: "lost" }
+  | { readonly kind: "finish-removal" };
+
+export function planRecovery(container: ContainerRecord, task: ObservedTask): Recovery {
+  const { state } = container;
+  if (state.kind === "removing") return { kind: "finish-removal" };
+  switch (task.kind) {
+    case "running":
+      return { kind: "adopt", pid: task.pid };
+    case "stopped":
+      return { kind: "exit", exitCode: task.exitCode, exitedAt: task.exitedAt };
+    case "created":
+      return { kind: "abandon-start" };
+    case "none":
+      if (state.kind === "running") return { kind: "lost" };
+      return container.sandboxId === undefined ? { kind: "keep" } : { kind: "abandon-start" };
+  }
+}
