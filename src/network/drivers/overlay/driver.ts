@@ -46,6 +46,7 @@ interface Installed {
   readonly peers: PeerSet;
   readonly programmer: PeerProgrammer;
   readonly watch: Disposable;
+  readonly announcing: Map<string, Disposable>;
   /** Whether this process has brought its namespace up. */
   isUp: boolean;
 }
@@ -103,7 +104,7 @@ class Overlays implements OverlayDriver {
       const usable = peer === undefined ? undefined : this.#usable(network, peer, log);
       programmer.mark(peers.put(endpointId, usable));
     });
-    const installed: Installed = { network, peers, programmer, watch, isUp: false };
+    const installed: Installed = { network, peers, programmer, watch, announcing: new Map(), isUp: false };
     return installed;
   }
 
@@ -159,7 +160,8 @@ class Overlays implements OverlayDriver {
       const local = { endpointId: endpoint.id, address: ipv4, mac };
       const changed = installed.peers.putLocal(local);
       installed.programmer.mark(changed);
-      kernel.announce({ path: namespacePath }, endpoint.interfaceName, ipv4.address, mac);
+      installed.announcing.get(endpoint.id)?.[Symbol.dispose]();
+      installed.announcing.set(endpoint.id, this.#announce(endpoint, namespacePath));
     });
   }
 
@@ -171,9 +173,25 @@ class Overlays implements OverlayDriver {
       crashPoint("overlay.endpoint");
       const installed = this.#installed.get(network.id);
       if (installed === undefined) return;
+      installed.announcing.get(endpoint.id)?.[Symbol.dispose]();
+      installed.announcing.delete(endpoint.id);
       installed.programmer.mark(installed.peers.deleteLocal(endpoint.id));
       if (installed.peers.localCount === 0) await this.#takeDown(installed, signal);
     });
+  }
+
+  /**
+   * Tells the bridge where the endpoint is: it may still hold that it is behind the tunnel. More than once, since a new port
+   * forwards nothing until the kernel has noticed, some time later, that its carrier is there.
+   */
+  #announce(endpoint: Endpoint, namespacePath: string): Disposable {
+    const timers = new DisposableStack();
+    const { ipv4, mac, interfaceName } = endpoint;
+    if (ipv4 === undefined || mac === undefined) return timers;
+    const send = () => this.#deps.kernel.announce({ path: namespacePath }, interfaceName, ipv4.address, mac);
+    send();
+    for (const delayMs of announcementsMs) timers.use(this.#deps.clock.after(delayMs, send));
+    return timers;
   }
 
   async #bringUp(installed: Installed, dataPath: DataPath, signal: AbortSignal): Promise<void> {
@@ -220,12 +238,16 @@ class Overlays implements OverlayDriver {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const installed of this.#installed.values()) {
+      for (const timers of installed.announcing.values()) timers[Symbol.dispose]();
       installed.watch[Symbol.dispose]();
       await installed.programmer.stop();
     }
     this.#installed.clear();
   }
 }
+
+/** After the first: soon for speed, and the seconds of Docker (reference: network-data-plane 10.4). */
+const announcementsMs = [20, 100, 1000, 2000];
 
 type DataPath = NonNullable<SwarmNetworks["dataPath"]>;
 
