@@ -73,13 +73,17 @@ export async function startHost(
   await waitUntilReady({ ...host, timeoutMs: 60_000 });
 }
 
-/** Hosts of this lab that exist, by number. */
+/** Hosts of this lab of which anything exists, a directory or a namespace, by number. */
 export async function labHosts(lab: Lab): Promise<readonly LabHost[]> {
-  const entries = await readdir(lab.runDirectory).catch(() => []);
-  return entries
-    .filter((entry) => /^\d+$/.test(entry))
-    .map((entry) => labHost(lab, Number(entry)))
-    .sort((a, b) => a.number - b.number);
+  const directories = await readdir(lab.runDirectory).catch(() => []);
+  const namespaces = await readdir("/run/netns").catch(() => []);
+  const numbers = [
+    ...directories,
+    ...namespaces.filter((name) => name.startsWith(lab.name)).map((name) => name.slice(lab.name.length)),
+  ];
+  return [...new Set(numbers.filter((text) => /^\d+$/.test(text)).map(Number))]
+    .sort((a, b) => a - b)
+    .map((number) => labHost(lab, number));
 }
 
 /** Removes every process, mount, namespace and file of the lab, also what a killed weftd left. Fine when there is none. */
