@@ -1,6 +1,7 @@
+import { dirname } from "node:path";
 import { errno } from "./ffi/errno.ts";
 import { isNotFound, KernelError } from "./kernel.ts";
-import type { Link, Netns } from "./model.ts";
+import { type Link, type Netns, nsKey, objectKey } from "./model.ts";
 import {
   aliasOf,
   changeLink,
@@ -14,7 +15,7 @@ import {
   newLink,
 } from "./netlink/link.ts";
 import type { NetlinkSocket } from "./netlink/socket.ts";
-import type { Namespaces } from "./netns/namespaces.ts";
+import { isNamespaceFile, type Namespaces, namespaceFiles } from "./netns/namespaces.ts";
 import { type Applied, describeNetns, describeStep, type StepContext, type StepOf } from "./ops.ts";
 
 type Ensure = StepOf<"link.ensure">;
@@ -28,6 +29,7 @@ interface Work<L extends Link> {
   readonly link: L;
   readonly step: string;
   readonly alias: string;
+  isClaimed(key: string): boolean;
 }
 
 /** Finds, adopts, changes or makes a link. @throws {KernelError} EEXIST when somebody else's link has the name. */
@@ -39,6 +41,7 @@ export function ensureLink(namespaces: Namespaces, step: Ensure, context: StepCo
     ns,
     step: describeStep(step),
     alias: aliasOf(context.unit),
+    isClaimed: (key: string) => context.isClaimed(key),
   };
   switch (link.type) {
     case "loopback":
@@ -192,15 +195,20 @@ function ensureVxlan(work: Work<LinkOf<"vxlan">>): Applied {
   return { fresh: true };
 }
 
-/** The kernel allows one vxlan per VNI and port; one of ours from an earlier life may sit in any namespace we know. */
+/** The kernel allows one vxlan per VNI and port; one of ours from an earlier life may sit in any namespace beside this one. */
 function removeStaleVxlan(work: Work<LinkOf<"vxlan">>): boolean {
   const { link, namespaces } = work;
+  const known = new Map(namespaces.known().map((ns) => [nsKey(ns), ns]));
+  const siblings = work.ns === "host" ? [] : namespaceFiles(dirname(work.ns.path));
+  for (const path of siblings.filter(isNamespaceFile)) known.set(path, { path });
   let removed = false;
-  for (const ns of namespaces.known()) {
+  for (const ns of known.values()) {
     const socket = namespaces.get(ns).route();
     for (const record of allLinks(socket)) {
       const same = record.vxlan?.vni === link.vni && record.vxlan.portHostOrder === link.portHostOrder;
       if (!same || !isOurs(record)) continue;
+      // A living network with the same VNI is the caller's mistake, not a leftover.
+      if (work.isClaimed(objectKey({ kind: "link", ns, link: { ...link, name: record.name } }))) continue;
       socket.request(work.step, deleteLink(record.index));
       removed = true;
     }

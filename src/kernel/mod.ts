@@ -3,6 +3,8 @@
  * Callers say what a unit must contain; this room plans the difference and applies it by netlink and libnftables.
  * It knows nothing of networks, containers or swarms, and touches nothing that does not carry our mark.
  */
+
+export { type FakeKernel, openFakeKernel } from "./fake.ts";
 export * from "./kernel.ts";
 export * from "./model.ts";
 export { openKernel } from "./open.ts";

@@ -87,8 +87,8 @@ class Changes {
     const nft = nftSteps(removed, this.#ensured);
     return [
       ...nft.filter((step) => !ensuresSomething(step)),
-      ...removed.toSorted(inPhaseOrder).reverse().flatMap(removal),
-      ...this.#ensured.toSorted(inPhaseOrder).flatMap(ensuring),
+      ...inPhaseOrder(removed).reverse().flatMap(removal),
+      ...inPhaseOrder(this.#ensured).flatMap(ensuring),
       ...nft.filter(ensuresSomething),
     ];
   }
@@ -204,7 +204,7 @@ export function mustBeMadeAnew(object: KernelObject, next: KernelObject): boolea
 }
 
 function sameObject(a: KernelObject, b: KernelObject): boolean {
-  return canonical(a) === canonical(b);
+  return a === b || canonical(a) === canonical(b);
 }
 
 /** Independent of the order in which the properties were written; undefined ones do not count. */
@@ -244,6 +244,7 @@ function phaseOf(object: KernelObject): number {
 function rankOf(object: KernelObject): number {
   if (object.kind === "link") return linkRank(object.link);
   if (object.kind === "route") return object.route.gateway === undefined ? 0 : 1;
+  if (object.kind === "address") return familyOf(object.address.address);
   return 0;
 }
 
@@ -262,14 +263,12 @@ function linkRank(link: Link): number {
   }
 }
 
-function inPhaseOrder(a: KernelObject, b: KernelObject): number {
-  return phaseOf(a) - phaseOf(b) || rankOf(a) - rankOf(b) || byAddress(a, b) || compare(objectKey(a), objectKey(b));
-}
-
-/** IPv4 addresses of a link in the order they were given would be lost by sorting names; families at least stay apart. */
-function byAddress(a: KernelObject, b: KernelObject): number {
-  if (a.kind !== "address" || b.kind !== "address") return 0;
-  return familyOf(a.address.address) - familyOf(b.address.address);
+/** By phase, rank, then name, so that the same objects always give the same order. */
+function inPhaseOrder(objects: readonly KernelObject[]): KernelObject[] {
+  return objects
+    .map((object) => ({ object, phase: phaseOf(object), rank: rankOf(object), key: objectKey(object) }))
+    .sort((a, b) => a.phase - b.phase || a.rank - b.rank || compare(a.key, b.key))
+    .map(({ object }) => object);
 }
 
 function compare(a: string, b: string): number {
