@@ -132,7 +132,9 @@ class ApiServer {
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const gone = new AbortController();
     const onGone = () => gone.abort(new Error("the client has gone"));
-    request.socket.once("end", onGone);
+    // Kept: Node takes `request.socket` away when the connection dies.
+    const { socket } = request;
+    socket.once("end", onGone);
     response.once("close", onGone);
     response.on("error", onGone);
     try {
@@ -159,7 +161,7 @@ class ApiServer {
     } catch (error) {
       this.#fail(request, response, error);
     } finally {
-      request.socket.off("end", onGone);
+      socket.off("end", onGone);
       // An unread body would keep a kept-alive connection from its next request.
       request.resume();
     }
@@ -286,7 +288,11 @@ async function send(response: ServerResponse, reply: Reply): Promise<void> {
       return;
     case "text":
       response
-        .writeHead(reply.status, { ...reply.headers, "Content-Type": "text/plain; charset=utf-8" })
+        .writeHead(reply.status, {
+          ...reply.headers,
+          "Content-Type": "text/plain; charset=utf-8",
+          "Content-Length": Buffer.byteLength(reply.text),
+        })
         .end(reply.text);
       return;
     case "stream":
