@@ -166,7 +166,7 @@ class Engine implements HostContainers {
       lifecycle: this.#lifecycle,
       steps: this.#steps,
     };
-    const toStart = await recover({ ...context, log: this.#options.log }, signal);
+    const toStart = await recover({ ...context, places: this.#places, log: this.#options.log }, signal);
     for (const container of toStart) this.#lifecycle.startWithDaemon(container);
   }
 

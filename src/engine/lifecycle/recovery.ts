@@ -1,9 +1,11 @@
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import type { Log } from "../../base/log.ts";
 import type { Networks } from "../../network/mod.ts";
 import { Status } from "../../wire/gen/github.com/containerd/containerd/api/types/task/task_pb.ts";
 import { type Containerd, isNotFound } from "../containerd/mod.ts";
 import type { ContainerDirectory } from "../containers/directory.ts";
-import type { LiveContainer } from "./container.ts";
+import type { ContainerPlaces, LiveContainer } from "./container.ts";
 import type { Lifecycle } from "./lifecycle.ts";
 import { type ObservedTask, planRecovery } from "./plan.ts";
 import { restartsWithDaemon } from "./restart.ts";
@@ -17,6 +19,7 @@ export interface RecoveryContext {
   readonly lifecycle: Lifecycle;
   readonly steps: StepRunner;
   readonly sandboxRequest: StepContext["sandboxRequest"];
+  readonly places: ContainerPlaces;
   readonly log: Log;
 }
 
@@ -28,6 +31,7 @@ export interface RecoveryContext {
 export async function recover(context: RecoveryContext, signal: AbortSignal): Promise<readonly LiveContainer[]> {
   const tasks = await observeTasks(context.containerd);
   await sweepStrangers(context, tasks);
+  for (const place of Object.values(context.places)) await sweepDirectories(place, context.directory);
   const live = new Set<string>();
   const toStart: LiveContainer[] = [];
   const recoverAndNote = async (container: LiveContainer) => {
@@ -146,4 +150,12 @@ async function sweepStrangers(context: RecoveryContext, tasks: ReadonlyMap<strin
     if (!isNotFound(error)) throw error;
   }
   for (const key of keys) if (directory.get(key) === undefined) await steps.removeSnapshot(key);
+}
+
+/** Files of containers that no record knows. */
+async function sweepDirectories(place: string, directory: ContainerDirectory): Promise<void> {
+  for (const name of await readdir(place)) {
+    if (!/^[0-9a-f]{64}$/.test(name) || directory.get(name) !== undefined) continue;
+    await rm(join(place, name), { recursive: true, force: true });
+  }
 }

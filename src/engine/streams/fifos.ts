@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { closeSync, constants, mkdirSync, openSync, renameSync, rmSync } from "node:fs";
+import { closeSync, constants, mkdirSync, openSync, readSync, renameSync, rmSync } from "node:fs";
 import { Socket } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -50,6 +50,30 @@ export class FifoPool {
 export function openReader(path: string): Socket {
   const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   return wrap(fd, { readable: true, writable: false });
+}
+
+/**
+ * Our end of output that an earlier daemon read; undefined when nobody writes it any more. A pipe that never had a
+ * writer in this process's life would not show its end otherwise.
+ */
+export function reopenReader(path: string, onData: (chunk: Buffer) => void): Socket | undefined {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const block = Buffer.allocUnsafe(64 << 10);
+  try {
+    for (;;) {
+      const length = readSync(fd, block);
+      if (length === 0) {
+        closeSync(fd);
+        return undefined;
+      }
+      onData(Buffer.from(block.subarray(0, length)));
+    }
+  } catch (error) {
+    // Empty for now: somebody holds the other end.
+    if ((error as NodeJS.ErrnoException).code === "EAGAIN") return wrap(fd, { readable: true, writable: false });
+    closeSync(fd);
+    throw error;
+  }
 }
 
 /** Our end of a process's input; read-write, since write-only fails until there is a reader. */

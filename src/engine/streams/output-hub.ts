@@ -37,6 +37,11 @@ export class OutputHub {
     });
   }
 
+  /** Output that came in another way than by the source. */
+  deliver(chunk: Buffer): void {
+    this.#deliver(chunk);
+  }
+
   /** A live view from now on. Destroying it lets go. */
   attach(): Readable {
     const readable: Readable = new Readable({

@@ -2,7 +2,7 @@ import { rmSync } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 import type { Clock } from "../../base/clock.ts";
 import type { LogStream } from "../logs/json-file.ts";
-import { type FifoPool, openReader, openWriter } from "./fifos.ts";
+import { type FifoPool, openReader, openWriter, reopenReader } from "./fifos.ts";
 import { InputPort } from "./input-port.ts";
 import { OutputHub } from "./output-hub.ts";
 
@@ -53,15 +53,19 @@ export class ProcessIo {
 
   /** Makes fresh pipes for the next run and opens our ends. */
   async prepare(pool: FifoPool): Promise<void> {
-    for (const path of Object.values(this.paths)) if (path !== "") await pool.place(path);
-    this.reopen();
+    const { stdin, stdout, stderr } = this.paths;
+    for (const path of [stdin, stdout, stderr]) if (path !== "") await pool.place(path);
+    const pumps = [this.#hubs.stdout.pump(openReader(stdout))];
+    if (stderr !== "") pumps.push(this.#hubs.stderr.pump(openReader(stderr)));
+    this.#ended = Promise.all(pumps);
+    if (stdin !== "") this.#input.open(openWriter(stdin));
   }
 
   /** Opens our ends of pipes that an earlier daemon made. */
   reopen(): void {
     const { stdin, stdout, stderr } = this.paths;
-    const pumps = [this.#hubs.stdout.pump(openReader(stdout))];
-    if (stderr !== "") pumps.push(this.#hubs.stderr.pump(openReader(stderr)));
+    const pumps = [this.#resume("stdout", stdout)];
+    if (stderr !== "") pumps.push(this.#resume("stderr", stderr));
     this.#ended = Promise.all(pumps);
     if (stdin !== "") this.#input.open(openWriter(stdin));
   }
@@ -96,5 +100,11 @@ export class ProcessIo {
   async release(): Promise<void> {
     for (const hub of Object.values(this.#hubs)) hub.end();
     await this.#input.abandon();
+  }
+
+  #resume(stream: LogStream, path: string): Promise<void> {
+    const hub = this.#hubs[stream];
+    const socket = reopenReader(path, (chunk) => hub.deliver(chunk));
+    return socket === undefined ? Promise.resolve() : hub.pump(socket);
   }
 }

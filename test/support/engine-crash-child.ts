@@ -1,0 +1,23 @@
+// Runs one container from its creation to its removal in an engine of its own, and is killed on the way by crash-point.ts.
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { silentLog } from "../../src/base/log.ts";
+import { type ImageDetail, openContainerd } from "../../src/engine/mod.ts";
+import { openSqliteStore } from "../../src/store/mod.ts";
+import { BareNetworks, never, openEngine, specOf } from "./engine-world.ts";
+
+const root = process.argv[2] ?? "";
+const containerd = openContainerd({ socketPath: join(root, "run/containerd.sock"), namespace: "weft" });
+const image = JSON.parse(readFileSync(join(root, "image.json"), "utf8")) as ImageDetail;
+const store = await openSqliteStore({ path: join(root, "store.db"), log: silentLog }, never);
+const { containers } = await openEngine({ root, containerd, image, store, networks: new BareNetworks() });
+
+const spec = specOf(["sleep", "600"], { anonymousVolumes: ["/usr/local/share"] });
+const { id } = await containers.create(spec, "crash", never);
+writeFileSync(join(root, "created"), id);
+await containers.start(id, never);
+writeFileSync(join(root, "started"), id);
+await containers.kill(id, "KILL");
+await containers.remove(id, { force: false, volumes: true }, never);
+writeFileSync(join(root, "removed"), id);
+process.exit(0);
