@@ -221,6 +221,8 @@ export class Dispatcher implements Disposable {
       const status = create(NodeStatusSchema, { state: NodeStatus_State.READY, addr: address });
       const { description = node.description } = request;
       draft.put("node", { ...node, status, ...(description === undefined ? {} : { description }) });
+      // A node's first session is when it gets its address on ingress.
+      this.#options.reallocate(draft);
     });
     return session;
   }

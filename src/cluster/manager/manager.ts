@@ -12,6 +12,7 @@ import {
   type Peer,
   PeerSchema,
 } from "../../wire/gen/swarm_types_pb.ts";
+import { namingOurselves } from "../agent/connection.ts";
 import { AddressPointers } from "../allocator/addresses.ts";
 import { allocateNodes } from "../allocator/attachments.ts";
 import { createAuthority, signNodeCertificate } from "../ca/authority.ts";
@@ -177,6 +178,7 @@ function ownTransport(options: ManagerOptions, parts: ManagerParts): Transport {
   };
   return createRouterTransport((router) => registerServices(router, parts), {
     router: { interceptors: [asOwnNode, authorizing(() => objects.cluster())] },
+    transport: { interceptors: [namingOurselves] },
   });
 }
 
