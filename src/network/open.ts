@@ -97,7 +97,11 @@ class HostNetworks implements Networks {
     const { kernel, log, config, swarm } = options;
     this.#options = options;
     this.#catalogue = catalogue;
-    this.#bridgeDefaults = { mtuBytes: config.mtuBytes, defaultName: config.bridgeName ?? "docker0" };
+    this.#bridgeDefaults = {
+      mtuBytes: config.mtuBytes,
+      defaultName: config.bridgeName ?? "docker0",
+      filtersBridged: filtersBridgedFrames(),
+    };
     this.#peerTable = new LatePeerTable(options.peerTable);
     const netnsDirectory = join(options.execRoot, "netns");
     const { clock } = options;
@@ -526,6 +530,15 @@ function hostHasIpv6(): boolean {
     return readFileSync("/proc/sys/net/ipv6/conf/all/disable_ipv6", "utf8").trim() === "0";
   } catch {
     // No such file: the kernel has no IPv6, or has it switched off at boot.
+    return false;
+  }
+}
+
+/** In the namespace that weftd lives in; the file is there once br_netfilter is loaded. */
+function filtersBridgedFrames(): boolean {
+  try {
+    return readFileSync("/proc/sys/net/bridge/bridge-nf-call-iptables", "utf8").trim() === "1";
+  } catch {
     return false;
   }
 }

@@ -18,6 +18,8 @@ export type HostSet =
   | "subnets"
   /** `address . protocol . port` of containers, reachable through a published port. */
   | "published"
+  /** `address . address` of containers with published ports: calling one's own needs another source address. */
+  | "self"
   /** Published on a loopback address: never from outside. */
   | "loopback"
   /** Maps: `protocol . port` or `address . protocol . port` on the host to `address . port` of a container. */
@@ -45,6 +47,7 @@ export function hostTable(family: IpFamily): KernelObject {
   set masquerading { type ifname; }
   set subnets { type ${address}; flags interval; }
   set published { type ${address} . inet_proto . inet_service; }
+  set self { type ${address} . ${address}; }
   set loopback { type ${address} . inet_proto . inet_service; }
   map everywhere { type inet_proto . inet_service : ${address} . inet_service; }
   map addressed { type ${address} . inet_proto . inet_service : ${address} . inet_service; }
@@ -67,6 +70,7 @@ export function hostTable(family: IpFamily): KernelObject {
   }
   chain postrouting {
     type nat hook postrouting priority srcnat; policy accept;
+    ${ip} saddr . ${ip} daddr @self masquerade
     iifname . oifname @own ct status dnat masquerade
     iifname . oifname @own accept
     iifname @masquerading ${ip} saddr @subnets masquerade

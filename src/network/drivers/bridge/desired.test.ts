@@ -6,7 +6,7 @@ import type { PortBinding } from "../../model.ts";
 import { testEndpoint, testNetwork } from "../../testing.ts";
 import { endpointObjects, networkObjects } from "./desired.ts";
 
-const defaults = { mtuBytes: 1500, defaultName: "docker0" };
+const defaults = { mtuBytes: 1500, defaultName: "docker0", filtersBridged: true };
 
 /** One line an object: its key, and what is not in it. */
 function text(objects: readonly KernelObject[]): readonly string[] {
@@ -62,9 +62,10 @@ test("endpointObjects() leads published ports to the endpoint, each key once", (
   });
   const ports = [port("0.0.0.0", 8080), port("::", 8080), port("127.0.0.1", 9090)];
   assert.deepEqual(text(endpointObjects(network, testEndpoint(network, "172.18.0.2", { ports }), "/ns/a", defaults)), [
-    'link host vetheeeeeeeeeee {"type":"veth","name":"vetheeeeeeeeeee","mtuBytes":1500,"master":"br-66726f6e7400","isolated":false,"peer":{"ns":{"path":"/ns/a"},"name":"eth0","mac":"02:00:00:00:00:01"}}',
+    'link host vetheeeeeeeeeee {"type":"veth","name":"vetheeeeeeeeeee","mtuBytes":1500,"master":"br-66726f6e7400","isolated":false,"hairpin":true,"peer":{"ns":{"path":"/ns/a"},"name":"eth0","mac":"02:00:00:00:00:01"}}',
     "address /ns/a eth0 172.18.0.2/16",
     "sysctl /ns/a net.ipv6.conf.eth0.disable_ipv6 1",
+    "nft-element host ip weft self 172.18.0.2 . 172.18.0.2",
     "nft-element host ip weft published 172.18.0.2 . tcp . 80",
     "nft-element host ip weft everywhere tcp . 8080 172.18.0.2 . 80",
     "nft-element host ip weft addressed 127.0.0.1 . tcp . 9090 172.18.0.2 . 80",

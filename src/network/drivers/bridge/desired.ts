@@ -8,6 +8,8 @@ export interface BridgeDefaults {
   readonly mtuBytes: number;
   /** Device of the default bridge. */
   readonly defaultName: string;
+  /** Whether frames between ports of a bridge pass the host table (br_netfilter's `bridge-nf-call-iptables`). */
+  readonly filtersBridged: boolean;
 }
 
 export function bridgeName(network: Network, defaults: BridgeDefaults): string {
@@ -72,8 +74,11 @@ export function endpointObjects(
         name: vethName(endpoint.id),
         mtuBytes: options.mtuBytes ?? defaults.mtuBytes,
         master: bridgeName(network, defaults),
-        // Without ICC the bridge itself keeps its ports apart; the forward chain never sees bridged frames.
-        isolated: !options.icc,
+        // Without ICC the forward chain keeps the ports apart where it sees bridged frames, else the bridge does. Not both: what
+        // is translated to another port of the same bridge is then bridged straight to it, and isolation would stop it.
+        isolated: !options.icc && !defaults.filtersBridged,
+        // For the same reason a container that calls its own published port comes back through its own bridge port.
+        hairpin: endpoint.ports.length > 0,
         peer: { ns, name: endpoint.interfaceName, mac },
       },
     },
@@ -101,6 +106,7 @@ export function portObjects(endpoint: Endpoint): readonly KernelObject[] {
     if (target === undefined) continue;
     const family = familyOf(target);
     const to = joined(target, port.containerPort);
+    add(element(family, "self", joined(target, target)));
     add(element(family, "published", joined(target, port.protocol, port.containerPort)));
     if (isUnspecified(port.hostAddress)) {
       add(element(family, "everywhere", joined(port.protocol, port.hostPort), to));
