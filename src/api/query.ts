@@ -40,7 +40,7 @@ export class Query {
   /** `since` and `until`: seconds with a fraction, or RFC 3339. */
   time(name: string): Date | undefined {
     const text = this.text(name);
-    if (text === "" || text === "0") return undefined;
+    if (text === "") return undefined;
     const ms = /^\d+(\.\d+)?$/.test(text) ? Number(text) * 1000 : Date.parse(text);
     if (!Number.isFinite(ms)) throw invalid(`invalid value for "${name}": ${JSON.stringify(text)}`);
     return new Date(ms);

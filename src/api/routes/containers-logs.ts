@@ -21,7 +21,8 @@ function logs(call: Call, rooms: Rooms): Reply {
       follow: query.flag("follow"),
       tail: parseTail(query.text("tail")),
       since: query.time("since"),
-      until: query.time("until"),
+      // compat: 0 means no end here, unlike in `events`.
+      until: query.text("until") === "0" ? undefined : query.time("until"),
     },
     call.gone,
   );

@@ -1,6 +1,5 @@
 import { z } from "zod";
 import { EngineError, hasCode } from "../../base/errors.ts";
-import type { Volume } from "../../engine/mod.ts";
 import { type Call, empty, json, type Reply, type Route } from "../call.ts";
 import { Filters } from "../filters.ts";
 import { anything, decodeBody, text, textMap } from "../parse/go-json.ts";
@@ -47,23 +46,20 @@ async function create(call: Call, rooms: Rooms): Promise<Reply> {
   if (body.ClusterVolumeSpec !== undefined && body.ClusterVolumeSpec !== null) {
     throw new EngineError("unsupported", "cluster volumes are not supported by this version");
   }
-  const existed = body.Name !== "" && (await exists(body.Name, rooms));
   const volume = await rooms.volumes.create({
     name: body.Name === "" ? undefined : body.Name,
     driver: body.Driver === "" ? "local" : body.Driver,
     labels: body.Labels,
     options: body.DriverOpts,
   });
-  if (!existed) publish("create", volume, rooms);
   return json(volumeJson(volume), 201);
 }
 
 async function remove(call: Call, rooms: Rooms): Promise<Reply> {
   const name = call.params["name"] ?? "";
   const force = call.query.flag("force");
-  let volume: Volume;
   try {
-    volume = await rooms.volumes.find(name);
+    await rooms.volumes.find(name);
   } catch (error) {
     if (force && hasCode(error, "not-found")) return empty();
     throw error;
@@ -73,7 +69,6 @@ async function remove(call: Call, rooms: Rooms): Promise<Reply> {
     throw new EngineError("conflict", `remove ${name}: volume is in use - [${usedBy.join(", ")}]`);
   }
   await rooms.volumes.remove(name, force);
-  publish("destroy", volume, rooms);
   return empty();
 }
 
@@ -88,7 +83,6 @@ async function prune(call: Call, rooms: Rooms): Promise<Reply> {
   const deleted: string[] = [];
   for (const volume of unused) {
     await rooms.volumes.remove(volume.name, false);
-    publish("destroy", volume, rooms);
     deleted.push(volume.name);
   }
   return json({ VolumesDeleted: deleted.length === 0 ? null : deleted, SpaceReclaimed: 0 });
@@ -99,25 +93,4 @@ function users(name: string, rooms: Rooms): readonly string[] {
     .list()
     .filter((record) => record.mounts.some((mount) => mount.type === "volume" && mount.name === name))
     .map((record) => record.id);
-}
-
-async function exists(name: string, rooms: Rooms): Promise<boolean> {
-  try {
-    await rooms.volumes.find(name);
-    return true;
-  } catch (error) {
-    if (hasCode(error, "not-found")) return false;
-    throw error;
-  }
-}
-
-function publish(action: "create" | "destroy", volume: Volume, rooms: Rooms): void {
-  rooms.events.publish({
-    type: "volume",
-    action,
-    id: volume.name,
-    attributes: { driver: volume.driver },
-    scope: "local",
-    timeMs: rooms.clock.wall().getTime(),
-  });
 }
