@@ -359,7 +359,7 @@ class HostNetworks implements Networks {
 
   /** A local network, whatever it is called: addresses, record, device. */
   async #make(spec: NetworkSpec, driver: Driver, signal: AbortSignal): Promise<Network> {
-    const pools = driver.addresses ? await this.#assignPools(spec) : [];
+    const pools = driver.addresses ? this.#assignPools(spec) : [];
     const network = await this.#store(spec, pools, (candidate) => {
       if (spec.driver === "bridge") checkBridgeConflicts(candidate, this.#catalogue.networks(), this.#bridgeDefaults);
     });
@@ -389,9 +389,9 @@ class HostNetworks implements Networks {
     return network;
   }
 
-  async #assignPools(spec: NetworkSpec): Promise<readonly IpamPool[]> {
+  #assignPools(spec: NetworkSpec): readonly IpamPool[] {
     const routes = this.#options.kernel.routes("host").map((route) => route.destination);
-    const servers = (await hostNameServers()).map(hostCidr);
+    const servers = hostNameServers().map(hostCidr);
     return assignPools(spec, {
       used: this.#catalogue
         .networks()

@@ -427,7 +427,7 @@ export class Sandboxes {
     const changed = next.filter(({ endpoint }) => !isSame(live.applied.get(endpoint.id), endpoint));
     await catalogue.saveEndpoints(changed.map(({ endpoint }) => endpoint));
     crashPoint("endpoint.store");
-    const planningFiles = this.#files(live, next);
+    const files = this.#files(live, next);
     await this.#leave({ live, endpoints: removed }, signal);
     if (live.request.mode === "private") {
       if (live.objects === undefined) await this.#reconcile(live, namespaceObjects(live.path), signal);
@@ -437,13 +437,12 @@ export class Sandboxes {
       ];
       // The loser of a published port gives it up before the winner takes it: both name the same map elements.
       const joining = this.#join(live, plain, signal).then(() => this.#join(live, publishing, signal));
-      const files = await planningFiles;
       live.upstreams = files.upstreams(live.path);
       await Promise.all([joining, this.#settleDns(live, next, files, signal)]);
       await this.#reconcile(live, this.#objects(live, next), signal);
       crashPoint("sandbox.settle");
     } else for (const { endpoint } of next) live.applied.set(endpoint.id, endpoint);
-    if (live.kind === "container") await writeContainerFiles(live.request.filesDirectory, await planningFiles);
+    if (live.kind === "container") writeContainerFiles(live.request.filesDirectory, files);
     for (const a of next) {
       this.#deps.hostPorts.startRelays(a.endpoint.id, a.endpoint.ipv4?.address, a.endpoint.ipv6?.address);
       this.#announceNames(a);
@@ -522,14 +521,17 @@ export class Sandboxes {
     }
   }
 
-  /** First look of the network at a new interface: its neighbours may hold the address under another MAC. */
+  /**
+   * An address that the user chose may be known to the neighbours under another MAC. Those that we choose come round only after
+   * a whole pool, so no announcement is spent on them: closing a packet socket waits 10 to 20 ms for the kernel's RCU.
+   */
   #greet(live: Live, { endpoint, network }: Attached): void {
     if (network.spec.driver === "bridge" && endpoint.mac !== undefined) {
       const { mac } = endpoint;
-      for (const cidr of [endpoint.ipv4, endpoint.ipv6]) {
-        if (cidr === undefined) continue;
+      for (const address of [endpoint.request.ipv4, endpoint.request.ipv6]) {
+        if (address === undefined) continue;
         this.#bestEffort("announce an address", () =>
-          this.#deps.kernel.announce({ path: live.path }, endpoint.interfaceName, cidr.address, mac),
+          this.#deps.kernel.announce({ path: live.path }, endpoint.interfaceName, address, mac),
         );
       }
     }
@@ -644,7 +646,7 @@ export class Sandboxes {
     );
   }
 
-  async #files(live: Live, attached: readonly Attached[]): Promise<ContainerFiles> {
+  #files(live: Live, attached: readonly Attached[]): ContainerFiles {
     const { config, hasIpv6, catalogue } = this.#deps;
     if (live.request.mode === "host") return hostModeFiles(live.request);
     const defaultBridge = catalogue.networks().find((network) => network.spec.name === "bridge");

@@ -1,4 +1,3 @@
-import { readFile } from "node:fs/promises";
 import { hostname as systemHostname } from "node:os";
 import type { IpAddress } from "../../base/ip.ts";
 import type { Upstream } from "../dns/dns.ts";
@@ -19,15 +18,15 @@ export interface ContainerFiles {
   readonly ndotsConfigured: boolean;
 }
 
-export async function containerFiles(options: {
+export function containerFiles(options: {
   readonly request: SandboxRequest;
   readonly attached: readonly Attached[];
   readonly daemonDns: DnsOptions;
   readonly hostGateway: IpAddress | undefined;
   readonly hasIpv6: boolean;
-}): Promise<ContainerFiles> {
+}): ContainerFiles {
   const { request, attached } = options;
-  const { path, text } = await readHostResolvConf();
+  const { path, text } = readHostResolvConf();
   const input: ResolvInput = {
     host: parseResolvConf(text),
     hostPath: path,
@@ -63,8 +62,8 @@ export async function containerFiles(options: {
 }
 
 /** A container in the host's namespace sees the host's own files. */
-export async function hostModeFiles(request: SandboxRequest): Promise<ContainerFiles> {
-  const [hosts, resolv] = await Promise.all([readOrUndefined("/etc/hosts"), readHostResolvConf()]);
+export function hostModeFiles(request: SandboxRequest): ContainerFiles {
+  const [hosts, resolv] = [readOrUndefined("/etc/hosts"), readHostResolvConf()];
   const extra = request.extraHosts.map((text) => text.split(/[:=](.*)/)).map(([name, ip]) => `${ip}\t${name}\n`);
   return {
     hosts: `${hosts ?? ""}${extra.join("")}`,
@@ -75,35 +74,29 @@ export async function hostModeFiles(request: SandboxRequest): Promise<ContainerF
   };
 }
 
-export async function writeContainerFiles(directory: string, files: ContainerFiles): Promise<void> {
+export function writeContainerFiles(directory: string, files: ContainerFiles): void {
   if (directory === "") return;
-  await ensureDirectory(directory);
-  await Promise.all([
-    writeUnlessEdited(directory, "hosts", files.hosts),
-    writeUnlessEdited(directory, "hostname", files.hostname),
-    writeUnlessEdited(directory, "resolv.conf", files.resolvConf),
-  ]);
+  ensureDirectory(directory);
+  writeUnlessEdited(directory, "hosts", files.hosts);
+  writeUnlessEdited(directory, "hostname", files.hostname);
+  writeUnlessEdited(directory, "resolv.conf", files.resolvConf);
 }
 
 /** Name servers of the host, for pools to keep clear of. */
-export async function hostNameServers(): Promise<readonly IpAddress[]> {
-  return parseResolvConf((await readHostResolvConf()).text).nameservers;
+export function hostNameServers(): readonly IpAddress[] {
+  return parseResolvConf(readHostResolvConf().text).nameservers;
 }
 
 const stubPath = "/run/systemd/resolve/resolv.conf";
 
 /** systemd-resolved's stub listens where no container can reach it; its other file names the real servers (7.2). */
-async function readHostResolvConf(): Promise<{ readonly path: string; readonly text: string }> {
+function readHostResolvConf(): { readonly path: string; readonly text: string } {
   const path = "/etc/resolv.conf";
-  const text = (await readOrUndefined(path)) ?? "";
+  const text = readOrUndefined(path) ?? "";
   const { nameservers } = parseResolvConf(text);
   if (nameservers.length !== 1 || nameservers[0] !== "127.0.0.53") return { path, text };
-  try {
-    return { path: stubPath, text: await readFile(stubPath, "utf8") };
-  } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return { path, text };
-    throw error;
-  }
+  const real = readOrUndefined(stubPath);
+  return real === undefined ? { path, text } : { path: stubPath, text: real };
 }
 
 /** What the container says goes before what the daemon says, list by list. */

@@ -94,11 +94,11 @@ test("writeUnlessEdited() leaves a file alone once somebody has changed it", asy
   const directory = await mkdtemp(join(tmpdir(), "wn-files-"));
   try {
     const read = () => readFile(join(directory, "hosts"), "utf8");
-    await writeUnlessEdited(directory, "hosts", "one\n");
-    await writeUnlessEdited(directory, "hosts", "two\n");
+    writeUnlessEdited(directory, "hosts", "one\n");
+    writeUnlessEdited(directory, "hosts", "two\n");
     assert.equal(await read(), "two\n");
     await writeFile(join(directory, "hosts"), "mine\n");
-    await writeUnlessEdited(directory, "hosts", "three\n");
+    writeUnlessEdited(directory, "hosts", "three\n");
     assert.equal(await read(), "mine\n");
   } finally {
     await rm(directory, { recursive: true });
