@@ -161,14 +161,16 @@ function applyNft(world: FakeWorld, step: NftStep, context: StepContext): void {
     if (found === undefined) throw new KernelError(name, errno.ENOENT, `there is no table ${id}`);
     return found;
   };
+  const leaving = new Set(step.removeElements.map(elementId));
   for (const element of step.removeElements)
     tables.get(tableId(tableOfElement(element)))?.elements.delete(elementId(element));
   for (const table of step.removeTables) tables.delete(tableId(table));
   for (const table of step.ensureTables) {
     const elements = tables.get(tableId(table))?.elements ?? new Map();
-    for (const { set, key, value } of context.elementsOf(ns, table)) {
-      const id = elementId({ family: table.family, table: table.name, set, key });
-      if (declaresSet(table.body, set)) elements.set(id, { set, key, value });
+    for (const element of context.elementsOf(ns, table)) {
+      const { set, key, value } = element;
+      const id = elementId(element);
+      if (declaresSet(table.body, set) && !leaving.has(id)) elements.set(id, { set, key, value });
     }
     tables.set(tableId(table), { body: table.body, elements });
   }

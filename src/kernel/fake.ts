@@ -1,11 +1,12 @@
 import { Hub } from "../base/async.ts";
 import type { IpAddress, MacAddress } from "../base/ip.ts";
 import { fakeAppliers } from "./fake-apply.ts";
-import { FakeWorld } from "./fake-world.ts";
+import { type FakeNamespace, FakeWorld } from "./fake-world.ts";
 import { errno } from "./ffi/errno.ts";
 import { type Kernel, KernelError, type LinkInfo, type RouteInfo } from "./kernel.ts";
 import { type KernelObject, type Netns, nsKey, objectKey } from "./model.ts";
 import { elementId, type tableId } from "./nftables/script.ts";
+import { compareText } from "./plan.ts";
 import { Reconciler } from "./reconciler.ts";
 
 /** A kernel in memory, for tests and simulations, with questions that a real one is asked by other means. */
@@ -19,20 +20,37 @@ export interface FakeKernel extends Kernel, AsyncDisposable {
   tables(ns: Netns): readonly string[];
   /** A link that somebody else made: never ours to touch. */
   addStrangersLink(ns: Netns, name: string): void;
+  /** The same world seen by a process that has just started and holds nothing yet. */
+  restart(): FakeKernel;
   /** What was announced, in order: `link ip mac`. */
   readonly announced: readonly string[];
 }
 
 /** Nothing but an empty host. Sockets are refused (EOPNOTSUPP): there are no packets in here. */
 export function openFakeKernel(): FakeKernel {
-  return new InMemoryKernel();
+  const listeners = new Map<string, Hub<void>>();
+  const world = new FakeWorld((ns) => {
+    const hub = listeners.get(nsKey(ns));
+    if (hub !== undefined) setImmediate(() => hub.emit());
+  });
+  return new InMemoryKernel(world, listeners);
 }
 
 class InMemoryKernel implements FakeKernel {
-  readonly #listeners = new Map<string, Hub<void>>();
-  readonly #world = new FakeWorld((ns) => this.#notify(ns));
-  readonly #units = new Reconciler(fakeAppliers(this.#world));
+  readonly #listeners: Map<string, Hub<void>>;
+  readonly #world: FakeWorld;
+  readonly #units: Reconciler;
   readonly #announced: string[] = [];
+
+  constructor(world: FakeWorld, listeners: Map<string, Hub<void>>) {
+    this.#world = world;
+    this.#listeners = listeners;
+    this.#units = new Reconciler(fakeAppliers(world));
+  }
+
+  restart(): FakeKernel {
+    return new InMemoryKernel(this.#world, this.#listeners);
+  }
 
   reconcile(unit: string, desired: readonly KernelObject[], signal: AbortSignal): Promise<void> {
     return this.#units.reconcile(unit, desired, signal);
@@ -56,7 +74,7 @@ class InMemoryKernel implements FakeKernel {
         this.#world.removeLink(space.ns, name);
         removed.push(object);
       }
-      removed.push(...this.#sweepTables(space.ns, isClaimed));
+      removed.push(...this.#sweepLinkState(space, isClaimed), ...this.#sweepTables(space.ns, isClaimed));
     }
     return removed;
   }
@@ -102,7 +120,7 @@ class InMemoryKernel implements FakeKernel {
     return [...elements.values()]
       .filter((element) => element.set === set)
       .map(({ key, value }) => (value === undefined ? key : `${key} : ${value}`))
-      .sort();
+      .sort(compareText);
   }
 
   sysctl(ns: Netns, key: string): string | undefined {
@@ -113,15 +131,15 @@ class InMemoryKernel implements FakeKernel {
     return [...this.#world.get(ns).neighbours.values()]
       .filter((entry) => entry.link === link)
       .map((entry) => (entry.kind === "fdb" ? `${entry.mac} ${entry.vtep}` : `${entry.ip} ${entry.mac}`))
-      .sort();
+      .sort(compareText);
   }
 
   namespaces(): readonly string[] {
-    return [...this.#world.namespaces.keys()].filter((key) => key !== "host").sort();
+    return [...this.#world.namespaces.keys()].filter((key) => key !== "host").sort(compareText);
   }
 
   tables(ns: Netns): readonly string[] {
-    return [...this.#world.get(ns).tables.keys()].sort();
+    return [...this.#world.get(ns).tables.keys()].sort(compareText);
   }
 
   addStrangersLink(ns: Netns, name: string): void {
@@ -139,6 +157,25 @@ class InMemoryKernel implements FakeKernel {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#listeners.clear();
+  }
+
+  #sweepLinkState(
+    { ns, links, addresses, neighbours }: FakeNamespace,
+    isClaimed: (object: KernelObject) => boolean,
+  ): readonly KernelObject[] {
+    const removed: KernelObject[] = [];
+    for (const [key, { link, address }] of [...addresses]) {
+      const object: KernelObject = { kind: "address", ns, link, address };
+      if (links.get(link)?.unit === undefined || isClaimed(object)) continue;
+      addresses.delete(key);
+      removed.push(object);
+    }
+    for (const [key, object] of [...neighbours]) {
+      if (links.get(object.link)?.unit === undefined || isClaimed(object)) continue;
+      neighbours.delete(key);
+      removed.push(object);
+    }
+    return removed;
   }
 
   #sweepTables(ns: Netns, isClaimed: (object: KernelObject) => boolean): readonly KernelObject[] {
@@ -166,10 +203,5 @@ class InMemoryKernel implements FakeKernel {
   #refuseSocket(ns: Netns): never {
     this.#world.get(ns);
     throw new KernelError("open socket", errno.EOPNOTSUPP, "the fake kernel has no sockets");
-  }
-
-  #notify(ns: Netns): void {
-    const hub = this.#listeners.get(nsKey(ns));
-    if (hub !== undefined) setImmediate(() => hub.emit());
   }
 }

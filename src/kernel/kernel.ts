@@ -5,7 +5,7 @@ import type { KernelObject, Netns } from "./model.ts";
 export interface Kernel {
   /**
    * Brings the objects of `unit` to exactly `desired`: what is missing or different is ensured in phase order, what this
-   * unit had and does not want any more is removed in reverse order. Costs what changed, not what exists. Idempotent.
+   * unit had and does not want any more is removed, before that, in reverse order. Costs what changed, not what exists. Idempotent.
    * Calls for one unit are serialised; different units run side by side.
    *
    * @throws {KernelError} with the errno, the step and the kernel's own words; what was done before it stays done.
@@ -13,8 +13,9 @@ export interface Kernel {
   reconcile(unit: string, desired: readonly KernelObject[], signal: AbortSignal): Promise<void>;
 
   /**
-   * At start, after every living unit was reconciled once: removes marked links, our namespaces under the given directory,
-   * and elements and tables of ours that no unit claims (left by a process that died). Returns what it removed.
+   * At start, after every living unit was reconciled once: removes marked links, addresses, neighbours and forwarding entries
+   * on them, our namespaces under the given directory, and elements and tables of ours (`weft…`) that no unit claims (left by
+   * a process that died). Sets that fill themselves from packets (dynamic, timeout) are left alone. Returns what it removed.
    */
   sweep(namespaceDirectory: string, signal: AbortSignal): Promise<readonly KernelObject[]>;
 

@@ -178,7 +178,7 @@ function nftSteps(removed: readonly KernelObject[], ensured: readonly KernelObje
   }
   return [...drafts.values()]
     .filter((step) => step.removeElements.length + step.removeTables.length > 0 || ensuresSomething(step))
-    .toSorted((a, b) => compare(nsKey(a.ns), nsKey(b.ns)))
+    .toSorted((a, b) => compareText(nsKey(a.ns), nsKey(b.ns)))
     .map((step) => ({ kind: "nft.apply", ...step }));
 }
 
@@ -211,7 +211,7 @@ function sameObject(a: KernelObject, b: KernelObject): boolean {
 function canonical(value: unknown): string {
   return JSON.stringify(value, (_, part: unknown) =>
     part !== null && typeof part === "object" && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).toSorted(([x], [y]) => compare(x, y)))
+      ? Object.fromEntries(Object.entries(part).toSorted(([x], [y]) => compareText(x, y)))
       : part,
   );
 }
@@ -267,11 +267,12 @@ function linkRank(link: Link): number {
 function inPhaseOrder(objects: readonly KernelObject[]): KernelObject[] {
   return objects
     .map((object) => ({ object, phase: phaseOf(object), rank: rankOf(object), key: objectKey(object) }))
-    .sort((a, b) => a.phase - b.phase || a.rank - b.rank || compare(a.key, b.key))
+    .sort((a, b) => a.phase - b.phase || a.rank - b.rank || compareText(a.key, b.key))
     .map(({ object }) => object);
 }
 
-function compare(a: string, b: string): number {
+/** By code unit, the same everywhere. */
+export function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 

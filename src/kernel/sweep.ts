@@ -1,8 +1,11 @@
-import { tryParseMac } from "../base/ip.ts";
+import { isLinkLocal, tryParseMac } from "../base/ip.ts";
 import { isNotFound } from "./kernel.ts";
 import { allLinks } from "./links.ts";
 import { type KernelObject, type Netns, type NftElement, type NftTable, objectKey } from "./model.ts";
+import { decodeAddress, deleteAddress, dumpAddresses } from "./netlink/address.ts";
+import type { MessageBuilder } from "./netlink/codec.ts";
 import { deleteLink, isOurs, type LinkRecord } from "./netlink/link.ts";
+import { decodeNeighbour, deleteNeighbour, dumpNeighbours } from "./netlink/neighbour.ts";
 import { isNamespaceFile, type Namespaces, namespaceFiles } from "./netns/namespaces.ts";
 import type { NftApplier } from "./nftables/apply.ts";
 import { elementsInListing } from "./nftables/listing.ts";
@@ -35,6 +38,7 @@ export async function sweep(world: World, directory: string, signal: AbortSignal
   for (const ns of kept) {
     signal.throwIfAborted();
     removed.push(...sweepLinks(world, ns));
+    removed.push(...sweepLinkState(world, ns));
     removed.push(...(await sweepTables(world, ns)));
   }
   return removed;
@@ -54,6 +58,46 @@ function sweepLinks({ namespaces, units }: World, ns: Netns): readonly KernelObj
     } catch (error) {
       // The other end of a pair just removed.
       if (!isNotFound(error)) throw error;
+    }
+  }
+  return removed;
+}
+
+/** Addresses, neighbours and forwarding entries on links with our mark; what is on a container's end of a pair is its own. */
+function sweepLinkState({ namespaces, units }: World, ns: Netns): readonly KernelObject[] {
+  const socket = namespaces.get(ns).route();
+  const ours = new Map(
+    allLinks(socket)
+      .filter(isOurs)
+      .map((record) => [record.index, record]),
+  );
+  if (ours.size === 0) return [];
+  const removed: KernelObject[] = [];
+  const remove = (object: KernelObject, request: () => MessageBuilder) => {
+    if (units.isClaimed(objectKey(object))) return;
+    try {
+      socket.request("sweep links", request());
+      removed.push(object);
+    } catch (error) {
+      // With a primary address its secondary ones go.
+      if (!isNotFound(error)) throw error;
+    }
+  };
+  for (const message of socket.dump("list addresses", dumpAddresses)) {
+    const found = decodeAddress(message);
+    const link = ours.get(found?.linkIndex ?? -1);
+    // The kernel gives every link an IPv6 link-local address by itself.
+    if (found === undefined || link === undefined || isLinkLocal(found.address.address)) continue;
+    const { linkIndex, address } = found;
+    remove({ kind: "address", ns, link: link.name, address }, () => deleteAddress(linkIndex, address));
+  }
+  for (const kind of ["ip", "fdb"] as const) {
+    for (const message of socket.dump("list neighbours", () => dumpNeighbours(kind))) {
+      const found = decodeNeighbour(message);
+      const link = ours.get(found?.linkIndex ?? -1);
+      if (found === undefined || link?.kind !== "vxlan") continue;
+      const { linkIndex: _, ...entry } = found;
+      remove({ ...entry, ns, link: link.name }, () => deleteNeighbour(found));
     }
   }
   return removed;

@@ -17,6 +17,7 @@ import { KernelError } from "../kernel.ts";
 import { type Netns, nsKey } from "../model.ts";
 import { LinkReaper } from "../netlink/reaper.ts";
 import { type NetlinkSocket, openNetlink } from "../netlink/socket.ts";
+import { compareText } from "../plan.ts";
 
 /** What a plain descriptor of a namespace needs to be kept for: opened once, closed when the namespace goes. */
 export interface OpenNamespace {
@@ -168,5 +169,5 @@ export function namespaceFiles(directory: string): readonly string[] {
   return readdirSync(directory, { withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(directory, entry.name))
-    .sort();
+    .sort(compareText);
 }
