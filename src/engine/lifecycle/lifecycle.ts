@@ -1,4 +1,4 @@
-import { KeyedMutex } from "../../base/async.ts";
+import { KeyedMutex, withSignal } from "../../base/async.ts";
 import type { Clock } from "../../base/clock.ts";
 import { EngineError, messageOf } from "../../base/errors.ts";
 import { newHexId } from "../../base/ids.ts";
@@ -338,13 +338,9 @@ export class Lifecycle {
     signal: AbortSignal,
   ): Promise<Exit | undefined> {
     const { tasks } = this.#context.containerd;
-    const stopped = new Promise<undefined>((resolve) => {
-      signal.addEventListener("abort", () => resolve(undefined), { once: true });
-    });
     for (let waiting: ReturnType<Containerd["tasks"]["wait"]> = first; !signal.aborted; ) {
       try {
-        const response = await Promise.race([waiting, stopped]);
-        if (response === undefined) return undefined;
+        const response = await withSignal(waiting, signal);
         return { exitCode: response.exitStatus, exitedAt: formatTimestamp(response.exitedAt) };
       } catch (error) {
         if (signal.aborted) return undefined;
@@ -463,7 +459,11 @@ function ownerOf(record: ContainerRecord, directory: ContainerDirectory): LiveCo
     // compat:
     throw new EngineError("invalid", "joining network namespace of container: cannot join own network namespace");
   }
-  if (owner.isRunning) return owner;
+  if (owner.isRunning) {
+    // Sharing with one who shares is sharing with the same third.
+    const { sandboxOwner } = owner.record;
+    return (sandboxOwner === undefined ? undefined : directory.get(sandboxOwner)) ?? owner;
+  }
   // compat:
   throw new EngineError(
     "conflict",

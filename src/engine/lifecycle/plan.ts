@@ -83,6 +83,8 @@ export type Recovery =
 export function planRecovery(container: ContainerRecord, task: ObservedTask): Recovery {
   const { state } = container;
   if (state.kind === "removing") return { kind: "finish-removal" };
+  // `--rm`: its end had been written down, its removal not yet.
+  if (state.kind === "exited" && container.spec.host.autoRemove) return { kind: "finish-removal" };
   switch (task.kind) {
     case "running":
       return { kind: "adopt", pid: task.pid };

@@ -68,7 +68,7 @@ async function recoverOne(
     case "keep":
       return;
     case "finish-removal":
-      await lifecycle.finishRemoval(container, container.record.removeVolumes === true, signal);
+      await lifecycle.finishRemoval(container, true, signal);
       return;
     case "abandon-start":
       await lifecycle.abandonStart(container, undefined);
