@@ -4,6 +4,7 @@
  * `SwarmNetworks` and `PeerTable`.
  */
 export { defaultNetworksConfig, type NetworksConfig } from "./config.ts";
+export { type FakeNetworksOptions, noSwarm, openFakeNetworks } from "./fake.ts";
 export { ensureForwardRule, observeForwardChains, removeForwardRule } from "./firewall/foreign-firewall.ts";
 export { forwardMark } from "./firewall/host-table.ts";
 export type * from "./model.ts";

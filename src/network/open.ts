@@ -60,6 +60,8 @@ export interface NetworksOptions {
   /** Asked each time: the swarm may come and go. */
   readonly swarm: () => SwarmNetworks;
   readonly peerTable: () => PeerTable | undefined;
+  /** Whether ports are published on IPv6 as well; looked up when not said. */
+  readonly hasIpv6?: boolean;
   /** Puts our rule at the head of foreign FORWARD chains; tests on a fake kernel have no such chains. */
   readonly forwardRule?: (signal: AbortSignal) => Promise<void>;
   /** Tests may put their own; the real one is `dns/`. */
@@ -90,13 +92,14 @@ class HostNetworks implements Networks {
   readonly #events = new Hub<NetworkEvent>();
   readonly #mutex = new KeyedMutex();
   readonly #removing = new Set<string>();
-  readonly #hasIpv6 = hostHasIpv6();
+  readonly #hasIpv6: boolean;
   #recovered = false;
 
   constructor(options: NetworksOptions, catalogue: Catalogue) {
     const { kernel, log, config, swarm } = options;
     this.#options = options;
     this.#catalogue = catalogue;
+    this.#hasIpv6 = options.hasIpv6 ?? hostHasIpv6();
     this.#bridgeDefaults = {
       mtuBytes: config.mtuBytes,
       defaultName: config.bridgeName ?? "docker0",
