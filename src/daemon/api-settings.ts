@@ -15,9 +15,9 @@ export function apiSettings(config: DaemonConfig): ApiSettings {
     experimental: config.experimental,
     insecureRegistries: config.registry.insecureRegistries,
     registryMirrors: config.registry.mirrors,
-    httpProxy: "",
-    httpsProxy: "",
-    noProxy: "",
+    httpProxy: config.registry.proxyEnvironment["HTTP_PROXY"] ?? "",
+    httpsProxy: config.registry.proxyEnvironment["HTTPS_PROXY"] ?? "",
+    noProxy: config.registry.proxyEnvironment["NO_PROXY"] ?? "",
     defaultShmSizeBytes: config.defaultShmSizeBytes,
     init: config.init,
     addressPools: (config.networks.defaultAddressPools ?? []).map((pool) => ({

@@ -3,6 +3,8 @@ import { messageOf } from "../base/errors.ts";
 import { fileOnlyKeys, type Option, options } from "./options.ts";
 import type { Given, Value } from "./values.ts";
 
+const proxyNames = ["http-proxy", "https-proxy", "no-proxy"];
+
 /**
  * Reads daemon.json. A file that is not there counts as empty unless it was named.
  *
@@ -26,8 +28,9 @@ export async function readConfigFile(
 }
 
 export function parseConfigFile(path: string, text: string, flags: Given): Given {
-  const json = parseObject(path, text);
+  const json = withProxies(path, parseObject(path, text));
   const known = new Map(options.flatMap((option) => (option.key === undefined ? [] : [[option.key, option] as const])));
+  for (const option of options) if (proxyNames.includes(option.name)) known.set(option.name, option);
   const fileOnly = new Map(fileOnlyKeys.map(({ key, status }) => [key, status]));
   const unknown = Object.keys(json).filter((key) => !known.has(key) && !fileOnly.has(key));
   if (unknown.length > 0) {
@@ -102,6 +105,18 @@ function poolTexts(value: unknown, refuse: (wanted: string) => SyntaxError): rea
     if (typeof base !== "string" || typeof size !== "number") throw refuse(wanted);
     return `base=${base},size=${size}`;
   });
+}
+
+/** `"proxies": {"http-proxy": …}` becomes the three options of that name, which have no key of their own. */
+function withProxies(path: string, json: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const { proxies, ...rest } = json;
+  if (proxies === undefined) return json;
+  if (typeof proxies !== "object" || proxies === null) throw inFile(path, '"proxies" must be an object');
+  const unknown = Object.keys(proxies).filter((key) => !proxyNames.includes(key));
+  if (unknown.length > 0) {
+    throw inFile(path, `the following directives don't match any configuration option: ${unknown.join(", ")}`);
+  }
+  return { ...rest, ...proxies };
 }
 
 /** As Go prints it. */

@@ -35,7 +35,8 @@ export interface RegistryConfig {
   readonly insecureRegistries: readonly string[];
   readonly mirrors: readonly string[];
   readonly maximumConcurrentDownloads: number;
-  readonly maximumAttempts: number;
+  /** HTTP_PROXY, HTTPS_PROXY, NO_PROXY where given: they go over the daemon's own environment. */
+  readonly proxyEnvironment: Readonly<Record<string, string>>;
 }
 
 /** Flags over daemon.json over defaults. @throws {SyntaxError} naming the option and the value. */
@@ -70,7 +71,7 @@ export function buildConfig(flags: Given, file: Given): DaemonConfig {
       insecureRegistries: get.list("insecure-registry").map((entry) => entry.replace(/^https?:\/\//, "")),
       mirrors: get.list("registry-mirror").map((mirror) => parseMirror(get, mirror)),
       maximumConcurrentDownloads: get.integer("max-concurrent-downloads", 1, 1000),
-      maximumAttempts: get.integer("max-download-attempts", 1, 1000),
+      proxyEnvironment: parseProxies(get),
     },
     networks: parseNetworks(get),
     swarmAdvertiseAddress: get.text("swarm-default-advertise-addr"),
@@ -277,6 +278,18 @@ function parseMirror(get: Reader, mirror: string): string {
     throw get.refuse("registry-mirror", `${JSON.stringify(mirror)} is no http or https URL`);
   }
   return mirror.endsWith("/") ? mirror : `${mirror}/`;
+}
+
+function parseProxies(get: Reader): Readonly<Record<string, string>> {
+  const out: Record<string, string> = {};
+  for (const name of ["http-proxy", "https-proxy"]) {
+    const url = get.text(name);
+    if (url === "") continue;
+    if (!URL.canParse(url)) throw get.refuse(name, "it must be a URL");
+    out[name.toUpperCase().replace("-", "_")] = url;
+  }
+  if (get.text("no-proxy") !== "") out["NO_PROXY"] = get.text("no-proxy");
+  return out;
 }
 
 /** `64MiB`, `64m`, `67108864`. */

@@ -130,11 +130,13 @@ test("daemon.json fills what no flag says", () => {
     "log-opts": { "max-size": "1m" },
     "default-shm-size": 1048576,
     features: { buildkit: true },
+    proxies: { "https-proxy": "http://proxy:3128", "no-proxy": "10.0.0.0/8" },
   };
   const made = fromFile(file, "--debug");
   assert.equal(made.networks.mtuBytes, 1400);
   assert.equal(made.debug, true);
   assert.equal(made.defaultShmSizeBytes, 1048576);
+  assert.deepEqual(made.registry.proxyEnvironment, { HTTPS_PROXY: "http://proxy:3128", NO_PROXY: "10.0.0.0/8" });
   assert.deepEqual(made.networks.defaultAddressPools, [{ base: { address: "10.9.0.0", prefix: 16 }, size: 24 }]);
 });
 

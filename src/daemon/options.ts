@@ -250,10 +250,16 @@ export const options: readonly Option[] = [
     fallback: "5",
     reload: true,
   }),
-  option("max-download-attempts", "integer", "Set the max download attempts for each pull", done, {
-    fallback: "5",
-    reload: true,
-  }),
+  option(
+    "max-download-attempts",
+    "integer",
+    "Set the max download attempts for each pull",
+    ignored("interrupted downloads are resumed a fixed number of times"),
+    {
+      fallback: "5",
+      reload: true,
+    },
+  ),
   option(
     "metrics-addr",
     "text",
@@ -277,18 +283,19 @@ export const options: readonly Option[] = [
     "Set no-new-privileges by default for new containers",
     refused("containers would keep what this takes away"),
   ),
-  option(
-    "no-proxy",
-    "text",
-    "Comma-separated list of hosts for which the proxy is skipped",
-    ignored("images are pulled directly"),
-  ),
+  option("no-proxy", "text", "Comma-separated list of hosts for which the proxy is skipped", done, { key: undefined }),
   option("node-generic-resource", "list", "Advertise user-defined resource", ignored(noService), {
     key: "node-generic-resources",
   }),
   option("pidfile", "text", "Path to use for daemon PID file", done, { short: "p", fallback: "/var/run/docker.pid" }),
   option("raw-logs", "flag", "Full timestamps without ANSI coloring", ignored("logs are never coloured")),
-  option("registry-mirror", "list", "Preferred registry mirror", done, { key: "registry-mirrors", reload: true }),
+  option(
+    "registry-mirror",
+    "list",
+    "Preferred registry mirror",
+    ignored("images are pulled from the registry that they name"),
+    { key: "registry-mirrors", reload: true },
+  ),
   option("rootless", "flag", "Enable rootless mode", refused("weftd needs root"), { key: undefined }),
   option("seccomp-profile", "text", "Path to seccomp profile", refused("containers get the built-in profile only"), {
     fallback: "builtin",
@@ -342,7 +349,7 @@ export const options: readonly Option[] = [
 /** Keys of daemon.json that no flag has. */
 export const fileOnlyKeys: readonly { readonly key: string; readonly status: OptionStatus }[] = [
   { key: "runtimes", status: refused("only runc is supported") },
-  { key: "proxies", status: ignored("images are pulled directly") },
+  { key: "proxies", status: done },
   { key: "builder", status: ignored("building images is not supported") },
   { key: "allow-nondistributable-artifacts", status: ignored("pushing is not supported") },
   { key: "deprecated-key-path", status: ignored("there is no such key") },

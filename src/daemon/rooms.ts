@@ -1,0 +1,149 @@
+import { join } from "node:path";
+import type { Swarm } from "../cluster/mod.ts";
+import { openImages } from "../engine/images/mod.ts";
+import {
+  type Containerd,
+  type HostContainers,
+  type HostVolumes,
+  type Images,
+  openContainerd,
+  openContainers,
+  openVolumes,
+  startContainerd,
+} from "../engine/mod.ts";
+import { openKernel } from "../kernel/mod.ts";
+import { type Networks, openNetworks, removeForwardRule } from "../network/mod.ts";
+import { aesSeal, openSqliteStore } from "../store/mod.ts";
+import type { DaemonOptions } from "./daemon.ts";
+import { packageVersion } from "./host-facts.ts";
+import { outsideSwarm } from "./outside-swarm.ts";
+
+/** Every room, open. */
+export interface OpenedRooms extends AsyncDisposable {
+  readonly containers: HostContainers;
+  readonly images: Images;
+  readonly volumes: HostVolumes;
+  readonly networks: Networks;
+  readonly swarm: Swarm;
+  readonly containerd: {
+    readonly containerdAddress: string;
+    readonly containerdVersion: () => Promise<{ readonly version: string; readonly revision: string }>;
+  };
+}
+
+interface RoomsOptions extends DaemonOptions {
+  /** `<data root>/weft`. */
+  readonly ownRoot: string;
+  readonly sealKey: Uint8Array;
+}
+
+/**
+ * Opens the rooms from the bottom up: store, kernel and containerd side by side, then images and volumes, networks, the
+ * swarm, and the containers, whose recovery needs all of them.
+ */
+export async function openRooms(options: RoomsOptions, signal: AbortSignal): Promise<OpenedRooms> {
+  const { config, clock, random } = options;
+  const { dataRoot, execRoot } = config();
+  const log = (room: string) => options.log.child({ room });
+  await using stack = new AsyncDisposableStack();
+
+  const [store, kernel, containerd] = await openTogether(stack, [
+    openSqliteStore({ path: join(options.ownRoot, "weft.db"), log: log("store") }, signal),
+    openKernel({ log: log("kernel") }, signal),
+    openRuntime(options, signal),
+  ]);
+  const base = { store, seal: aesSeal(options.sealKey), clock, random };
+
+  const volumes = await openVolumes({ ...base, dataRoot, log: log("volumes") }, signal);
+  const images = stack.use(
+    await openImages(
+      {
+        ...base,
+        containerd: containerd.client,
+        log: log("images"),
+        // A getter: SIGHUP may change it.
+        get insecureRegistries() {
+          return config().registry.insecureRegistries;
+        },
+        proxyEnv: { ...process.env, ...config().registry.proxyEnvironment },
+        maxConcurrentDownloads: config().registry.maximumConcurrentDownloads,
+        userAgent: `weft/${await packageVersion()}`,
+      },
+      signal,
+    ),
+  );
+  const networks: Networks = stack.use(
+    await openNetworks(
+      {
+        ...base,
+        kernel,
+        log: log("network"),
+        execRoot,
+        config: config().networks,
+        swarm: () => swarm.networks(),
+        peerTable: () => swarm.peerTable(),
+      },
+      signal,
+    ),
+  );
+  if (!config().liveRestore)
+    stack.defer(() => removeForwardRule({ log: log("network") }, new AbortController().signal));
+  const swarm = stack.use(outsideSwarm());
+  const containers = stack.use(
+    await openContainers(
+      { ...base, dataRoot, execRoot, containerd: containerd.client, networks, images, volumes, log: log("engine") },
+      signal,
+    ),
+  );
+  const owned = stack.move();
+  return {
+    ...{ containers, images, volumes, networks, swarm },
+    containerd: {
+      containerdAddress: containerd.address,
+      containerdVersion: () => containerd.client.version.version({}),
+    },
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+interface Runtime extends AsyncDisposable {
+  readonly client: Containerd;
+  readonly address: string;
+}
+
+/** An outside containerd where one is named, else our own, which outlives weftd unless everything is to stop with it. */
+async function openRuntime(options: RoomsOptions, signal: AbortSignal): Promise<Runtime> {
+  const { containerdAddress, containerdNamespace, dataRoot, execRoot } = options.config();
+  await using stack = new AsyncDisposableStack();
+  let address = containerdAddress;
+  if (address === undefined) {
+    const started = await startContainerd(
+      {
+        root: join(dataRoot, "containerd"),
+        state: join(execRoot, "containerd"),
+        log: options.log.child({ room: "containerd" }),
+        clock: options.clock,
+      },
+      signal,
+    );
+    stack.use(started);
+    stack.defer(async () => {
+      if (!options.config().liveRestore) await started.stop();
+    });
+    address = started.socketPath;
+  }
+  const client = stack.use(openContainerd({ socketPath: address, namespace: containerdNamespace }));
+  const owned = stack.move();
+  return { client, address, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+/** Waits for all, and owns those that opened even when another failed. */
+async function openTogether<T extends readonly AsyncDisposable[]>(
+  stack: AsyncDisposableStack,
+  opening: { readonly [K in keyof T]: Promise<T[K]> },
+): Promise<T> {
+  const results = await Promise.allSettled(opening as readonly Promise<AsyncDisposable>[]);
+  for (const result of results) if (result.status === "fulfilled") stack.use(result.value);
+  for (const result of results) if (result.status === "rejected") throw result.reason;
+  return results.map((result) => (result as PromiseFulfilledResult<AsyncDisposable>).value) as unknown as T;
+}
