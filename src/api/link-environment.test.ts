@@ -6,7 +6,6 @@ test("linkEnvironment() tells ports, ranges and the child's own variables", () =
   const variables = linkEnvironment({
     alias: "my-db",
     parentName: "app",
-    childName: "db",
     childAddress: "172.17.0.2",
     childPorts: ["53/udp", "81/tcp", "80/tcp"],
     childEnv: ["COLOUR=blue", "HOME=/root", "PATH=/bin"],

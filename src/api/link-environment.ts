@@ -1,9 +1,8 @@
 /** What a link on the default bridge tells the parent of the child. */
 export interface Link {
   readonly alias: string;
-  /** Names without slash. */
+  /** Without slash. */
   readonly parentName: string;
-  readonly childName: string;
   readonly childAddress: string;
   /** `80/tcp`. */
   readonly childPorts: readonly string[];
