@@ -193,6 +193,28 @@ describe("containers over a private containerd", { skip, timeout: 120_000 }, () 
     assert.equal(tail.stdout, "199998\n199999\n200000\n");
   });
 
+  test("logs are followed to the end of the run; a container that does not run is not followed", async () => {
+    const { id } = await world.containers.create(
+      specOf(["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.1; done"]),
+      undefined,
+      never,
+    );
+    const follow = async () => {
+      const options = { stdout: true, stderr: true, follow: true, tail: undefined, since: undefined, until: undefined };
+      const lines: string[] = [];
+      for await (const line of world.containers.logs(id, options, never))
+        lines.push(new TextDecoder().decode(line.data));
+      return lines;
+    };
+    assert.deepEqual(await follow(), []);
+    await world.containers.start(id, never);
+    assert.deepEqual(await Promise.all([follow(), follow()]), [
+      ["1\n", "2\n", "3\n"],
+      ["1\n", "2\n", "3\n"],
+    ]);
+    assert.deepEqual(await follow(), ["1\n", "2\n", "3\n"]);
+  });
+
   test("a terminal has a size, and one stream", async () => {
     const { id } = await world.containers.create(
       specOf(["sh", "-c", "read x; stty size; echo err >&2; tty"], { tty: true, openStdin: true, stdinOnce: true }),

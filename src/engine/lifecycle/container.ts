@@ -106,8 +106,8 @@ export class LiveContainer {
       version: () => this.#logVersion,
       changed: (seen, signal) =>
         this.#logVersion > seen ? Promise.resolve() : withSignal(this.#logWaiters.promise, signal),
-      // Created containers may yet start: following waits for that, as Docker's does.
-      isFinished: () => this.run === undefined && this.record.state.kind !== "created",
+      // As Docker's: a container that does not run is not followed.
+      isFinished: () => this.run === undefined,
       ...(upTo === "now" ? { endOffset: size } : {}),
     };
   }
