@@ -6,6 +6,7 @@ import type { Clock } from "../base/clock.ts";
 import { crashPoint } from "../base/crash-point.ts";
 import { EngineError, messageOf } from "../base/errors.ts";
 import { newHexId, shortId } from "../base/ids.ts";
+import { familyOf } from "../base/ip.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
 import type { Kernel, KernelObject } from "../kernel/mod.ts";
@@ -25,7 +26,8 @@ import { noneDriver } from "./drivers/none/none.ts";
 import { openOverlayDriver } from "./drivers/overlay/mod.ts";
 import { ensureForwardRule } from "./firewall/foreign-firewall.ts";
 import { hostTable } from "./firewall/host-table.ts";
-import { localDefaultPools } from "./ipam/mod.ts";
+import type { DefaultPool } from "./ipam/ipam.ts";
+import { localDefaultPools, ulaPool } from "./ipam/mod.ts";
 import { LatePeerTable } from "./late-peer-table.ts";
 import { findNetwork, tryFindNetwork } from "./lookup.ts";
 import type {
@@ -57,6 +59,8 @@ export interface NetworksOptions {
   /** Namespaces are kept by files in `<execRoot>/netns`. */
   readonly execRoot: string;
   readonly config: NetworksConfig;
+  /** Gives networks with IPv6 a pool of this engine's own when the configured ones have none. */
+  readonly engineId?: string;
   /** Asked each time: the swarm may come and go. */
   readonly swarm: () => SwarmNetworks;
   readonly peerTable: () => PeerTable | undefined;
@@ -401,8 +405,15 @@ class HostNetworks implements Networks {
         .flatMap((network) => (network.scope === "local" ? network.pools.map((p) => p.subnet) : [])),
       // The default route overlaps everything and says nothing about where the LAN is.
       avoid: [...routes.filter((cidr) => cidr.prefix > 0), ...servers],
-      defaults: this.#options.config.defaultAddressPools ?? localDefaultPools,
+      defaults: this.#defaultPools(),
     });
+  }
+
+  #defaultPools(): readonly DefaultPool[] {
+    const pools = this.#options.config.defaultAddressPools ?? localDefaultPools;
+    const { engineId } = this.#options;
+    const isComplete = engineId === undefined || pools.some((pool) => familyOf(pool.base.address) === 6);
+    return isComplete ? pools : [...pools, ulaPool(engineId)];
   }
 
   #refuseSameName(name: string): void {

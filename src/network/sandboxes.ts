@@ -61,6 +61,8 @@ interface Live {
   upstreams: readonly Upstream[];
   /** Endpoints as the kernel has them. */
   readonly applied: Map<string, Endpoint>;
+  /** Attachments that the manager gave and that are not given back yet. */
+  readonly attachments: Set<string>;
   /** Endpoints not yet told of. */
   readonly fresh: Set<string>;
   /** The sandbox's own objects as last given to the kernel. */
@@ -179,7 +181,9 @@ export class Sandboxes {
         await this.#settle(live, await this.#plan(live, [...kept, resolved], signal), signal);
       } catch (error) {
         await this.#restore(live, before, signal);
-        await this.#detach(resolved.attachment?.id);
+        // Unless the endpoint got as far as being made, and took it along when it was undone.
+        const attachment = resolved.attachment?.id;
+        if (attachment !== undefined && live.attachments.has(attachment)) await this.#detach(live, attachment);
         throw error;
       }
       live.request = { ...live.request, endpoints: [...live.request.endpoints, request] };
@@ -235,7 +239,7 @@ export class Sandboxes {
     for (const endpoint of dead) {
       this.#deps.hostPorts.release(endpoint.id);
       this.#withdrawNames(endpoint);
-      await this.#detach(endpoint.attachmentId);
+      await this.#detach(undefined, endpoint.attachmentId);
     }
     await this.#deps.catalogue.deleteEndpoints(dead);
   }
@@ -258,6 +262,7 @@ export class Sandboxes {
       dns: undefined,
       upstreams: [],
       applied: new Map(),
+      attachments: new Set(),
       fresh: new Set(),
       objects: undefined,
     };
@@ -289,13 +294,8 @@ export class Sandboxes {
     signal: AbortSignal,
   ): Promise<readonly Resolved[]> {
     const resolved: Resolved[] = [];
-    try {
-      for (const request of requests) resolved.push(await this.#resolve(live, request, signal));
-      return resolved;
-    } catch (error) {
-      for (const { kept, attachment } of resolved) if (kept === undefined) await this.#detach(attachment?.id);
-      throw error;
-    }
+    for (const request of requests) resolved.push(await this.#resolve(live, request, signal));
+    return resolved;
   }
 
   /** The network of a request: one of ours, or one that the manager lets this container attach to. */
@@ -315,9 +315,10 @@ export class Sandboxes {
     const target = known?.id ?? request.network;
     const containerId = live.request.containerId;
     const given = await swarm().attach({ target, addresses, containerId }, signal);
+    live.attachments.add(given.attachmentId);
     const network = catalogue.network(given.networkId);
     if (network === undefined) {
-      await this.#detach(given.attachmentId);
+      await this.#detach(live, given.attachmentId);
       throw new EngineError("internal", `network ${request.network} was not installed on this node`);
     }
     const kept = catalogue
@@ -562,7 +563,7 @@ export class Sandboxes {
           this.#deps.kernel.flushConntrack("host", { protocol: "udp", replySource: flowsOf }),
         );
       }
-      await this.#detach(endpoint.attachmentId);
+      await this.#detach(live, endpoint.attachmentId);
       if (network !== undefined && live?.kind !== "balancer" && !isWayOut({ endpoint, network })) {
         this.#deps.emit({ action: "disconnect", network, containerId: endpoint.containerId });
       }
@@ -582,6 +583,9 @@ export class Sandboxes {
       },
       () => this.#leave({ live, endpoints }, signal),
       () => (isHost ? undefined : kernel.reconcile(`sandbox/${sandboxId}`, [], signal)),
+      async () => {
+        for (const id of live?.attachments ?? []) await this.#detach(live, id);
+      },
       () => void this.#live.delete(sandboxId),
     ]);
     crashPoint("sandbox.close");
@@ -604,8 +608,10 @@ export class Sandboxes {
     }
   }
 
-  async #detach(attachmentId: string | undefined): Promise<void> {
+  /** Once each; of an attachment from an earlier life only the endpoint's record knows. */
+  async #detach(live: Live | undefined, attachmentId: string | undefined): Promise<void> {
     if (attachmentId === undefined || attachmentId === "") return;
+    live?.attachments.delete(attachmentId);
     try {
       await this.#deps.swarm().detach(attachmentId);
     } catch (error) {

@@ -34,6 +34,8 @@ export class HostPorts implements Disposable {
   readonly #hasIpv6: boolean;
   readonly #ephemeral: PortRange;
   readonly #held = new Map<string, Held>();
+  /** By protocol and port: a range of a thousand ports must not look at a thousand others for each. */
+  readonly #byPort = new Map<string, Set<Held>>();
   #next: number;
 
   constructor(options: {
@@ -99,7 +101,7 @@ export class HostPorts implements Disposable {
       } catch (error) {
         if (!(error instanceof EngineError)) throw error;
         this.#log.warn("a published port is held by another program", { ...binding, error: error.message });
-        this.#held.set(keyOf(binding, holder), { binding, holder, descriptor: undefined, relay: undefined });
+        this.#hold({ binding, holder, descriptor: undefined, relay: undefined });
       }
     }
     return bindings;
@@ -108,7 +110,7 @@ export class HostPorts implements Disposable {
   #take(binding: PortBinding, holder: string): void {
     if (this.#held.has(keyOf(binding, holder))) return;
     const where = formatHostPort(binding.hostAddress, binding.hostPort);
-    for (const other of this.#held.values()) {
+    for (const other of this.#byPort.get(portOf(binding)) ?? []) {
       if (conflicts(other.binding, binding)) {
         throw new EngineError("conflict", `Bind for ${where} failed: port is already allocated`); // compat
       }
@@ -141,13 +143,26 @@ export class HostPorts implements Disposable {
         throw error;
       }
     }
-    this.#held.set(keyOf(binding, holder), { binding, holder, descriptor, relay: undefined });
+    this.#hold({ binding, holder, descriptor, relay: undefined });
+  }
+
+  #hold(held: Held): void {
+    this.#held.set(keyOf(held.binding, held.holder), held);
+    const sharing = this.#byPort.get(portOf(held.binding)) ?? new Set();
+    this.#byPort.set(portOf(held.binding), sharing.add(held));
+  }
+
+  #letGo(held: Held): void {
+    this.#held.delete(keyOf(held.binding, held.holder));
+    const sharing = this.#byPort.get(portOf(held.binding));
+    sharing?.delete(held);
+    if (sharing?.size === 0) this.#byPort.delete(portOf(held.binding));
   }
 
   #drop(binding: PortBinding, holder: string): void {
     const held = this.#held.get(keyOf(binding, holder));
     if (held === undefined) return;
-    this.#held.delete(keyOf(binding, holder));
+    this.#letGo(held);
     if (held.relay !== undefined) held.relay[Symbol.dispose]();
     else if (held.descriptor !== undefined) closeSync(held.descriptor);
   }
@@ -174,20 +189,24 @@ export class HostPorts implements Disposable {
 
   /** Hands the ports of one endpoint to another, sockets and all; relays start anew. */
   move(from: string, to: string): void {
-    for (const [key, held] of [...this.#held]) {
+    for (const held of [...this.#held.values()]) {
       if (held.holder !== from) continue;
-      this.#held.delete(key);
+      this.#letGo(held);
       // Node owns a relayed listening socket: it is closed, and the port bound again.
       if (held.relay !== undefined) {
         held.relay[Symbol.dispose]();
         this.#retake([held.binding], to);
-      } else this.#held.set(keyOf(held.binding, to), { ...held, holder: to });
+      } else this.#hold({ ...held, holder: to });
     }
   }
 
   [Symbol.dispose](): void {
     for (const held of [...this.#held.values()]) this.#drop(held.binding, held.holder);
   }
+}
+
+function portOf({ protocol, hostPort }: PortBinding): string {
+  return `${protocol} ${hostPort}`;
 }
 
 function keyOf(binding: PortBinding, holder: string): string {
