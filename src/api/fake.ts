@@ -91,6 +91,7 @@ export const fakeSettings: ApiSettings = {
   defaultShmSizeBytes: 67108864,
   init: false,
   addressPools: [],
+  swarmAdvertiseAddress: "",
   warnings: [],
 };
 

@@ -66,5 +66,7 @@ export interface ApiSettings {
   readonly defaultShmSizeBytes: number;
   readonly init: boolean;
   readonly addressPools: readonly { readonly base: string; readonly size: number }[];
+  /** Taken where `swarm init` and `swarm join` name none; may be empty. */
+  readonly swarmAdvertiseAddress: string;
   readonly warnings: readonly string[];
 }

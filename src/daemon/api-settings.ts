@@ -24,6 +24,7 @@ export function apiSettings(config: DaemonConfig): ApiSettings {
       base: formatCidr(pool.base),
       size: pool.size,
     })),
+    swarmAdvertiseAddress: config.swarmAdvertiseAddress,
     warnings: config.warnings.map((warning) => `WARNING: ${warning}`),
   };
 }

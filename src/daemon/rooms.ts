@@ -1,5 +1,6 @@
+import { hostname } from "node:os";
 import { join } from "node:path";
-import type { Swarm } from "../cluster/mod.ts";
+import { type OpenSwarm, openSwarm } from "../cluster/mod.ts";
 import { openImages } from "../engine/images/mod.ts";
 import {
   type Containerd,
@@ -11,12 +12,12 @@ import {
   openVolumes,
   startContainerd,
 } from "../engine/mod.ts";
+import { type GossipOptions, openGossip } from "../gossip/mod.ts";
 import { openKernel } from "../kernel/mod.ts";
 import { type Networks, openNetworks, removeForwardRule } from "../network/mod.ts";
 import { aesSeal, openSqliteStore } from "../store/mod.ts";
 import type { DaemonOptions } from "./daemon.ts";
 import { packageVersion } from "./host-facts.ts";
-import { outsideSwarm } from "./outside-swarm.ts";
 
 /** Every room, open. */
 export interface OpenedRooms extends AsyncDisposable {
@@ -24,7 +25,7 @@ export interface OpenedRooms extends AsyncDisposable {
   readonly images: Images;
   readonly volumes: HostVolumes;
   readonly networks: Networks;
-  readonly swarm: Swarm;
+  readonly swarm: OpenSwarm;
   readonly containerd: {
     readonly containerdAddress: string;
     readonly containerdVersion: () => Promise<{ readonly version: string; readonly revision: string }>;
@@ -54,6 +55,7 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
   ]);
   const base = { store, seal: aesSeal(options.sealKey), clock, random };
 
+  const version = await packageVersion();
   const volumes = await openVolumes({ ...base, dataRoot, log: log("volumes") }, signal);
   const images = stack.use(
     await openImages(
@@ -67,7 +69,25 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
         },
         proxyEnv: { ...process.env, ...config().registry.proxyEnvironment },
         maxConcurrentDownloads: config().registry.maximumConcurrentDownloads,
-        userAgent: `weft/${await packageVersion()}`,
+        userAgent: `weft/${version}`,
+      },
+      signal,
+    ),
+  );
+  const swarm = stack.use(
+    await openSwarm(
+      {
+        ...base,
+        dataRoot,
+        kernel,
+        log: log("swarm"),
+        networks: () => networks,
+        openGossip: (gossipOptions: GossipOptions) =>
+          // It lives as long as the swarm room says: ended by its owner, with a goodbye, not by the stop signal.
+          openGossip({ clock, random, log: log("gossip") }, gossipOptions, new AbortController().signal),
+        hostname: hostname(),
+        engineVersion: version,
+        labels: engineLabels(config().labels),
       },
       signal,
     ),
@@ -80,21 +100,22 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
         log: log("network"),
         execRoot,
         config: config().networks,
-        swarm: () => swarm.networks(),
-        peerTable: () => swarm.peerTable(),
+        swarm: () => swarm.networks,
+        peerTable: () => swarm.peerTable,
       },
       signal,
     ),
   );
   if (!config().liveRestore)
     stack.defer(() => removeForwardRule({ log: log("network") }, new AbortController().signal));
-  const swarm = stack.use(outsideSwarm());
   const containers = stack.use(
     await openContainers(
       { ...base, dataRoot, execRoot, containerd: containerd.client, networks, images, volumes, log: log("engine") },
       signal,
     ),
   );
+  await swarm.resume(signal);
+  await swarm.networks.keepOnly(attachmentsInUse(containers, networks));
   const owned = stack.move();
   return {
     ...{ containers, images, volumes, networks, swarm },
@@ -104,6 +125,20 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
     },
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** Attachments of what runs; the swarm gives up those that an earlier weftd asked for and did not get to use. */
+function attachmentsInUse(containers: HostContainers, networks: Networks): ReadonlySet<string> {
+  const sandboxes = containers.list().flatMap((record) => record.sandboxId ?? []);
+  const endpoints = sandboxes.flatMap((id) => networks.sandbox(id)?.endpoints ?? []);
+  return new Set(endpoints.flatMap((endpoint) => endpoint.attachmentId ?? []));
+}
+
+/** `key=value` labels, as the node tells them to its managers. */
+function engineLabels(labels: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    labels.map((label) => [label.slice(0, label.indexOf("=")), label.slice(label.indexOf("=") + 1)]),
+  );
 }
 
 interface Runtime extends AsyncDisposable {

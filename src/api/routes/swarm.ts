@@ -16,12 +16,19 @@ export const swarmRoutes: readonly Route[] = [
 ];
 
 async function init(call: Call, rooms: Rooms): Promise<Reply> {
-  return json(await rooms.swarm.init(parseInit(await call.json()), call.signal));
+  const request = parseInit(await call.json());
+  return json(await rooms.swarm.init({ ...request, ...advertised(request.advertiseAddress, rooms) }, call.signal));
 }
 
 async function join(call: Call, rooms: Rooms): Promise<Reply> {
-  await rooms.swarm.join(parseJoin(await call.json()), call.signal);
+  const request = parseJoin(await call.json());
+  await rooms.swarm.join({ ...request, ...advertised(request.advertiseAddress, rooms) }, call.signal);
   return empty(200);
+}
+
+/** `--swarm-default-advertise-addr` where the request names none. */
+function advertised(asked: string, rooms: Rooms): { readonly advertiseAddress: string } {
+  return { advertiseAddress: asked === "" ? rooms.settings().swarmAdvertiseAddress : asked };
 }
 
 async function leave(call: Call, rooms: Rooms): Promise<Reply> {
