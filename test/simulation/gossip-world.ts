@@ -31,6 +31,8 @@ export interface Host {
   tickAt: number;
   readonly seen: Map<string, TableEvent>;
   readonly synced: Map<string, number>;
+  /** Told of every change and end of a first exchange, as the watchers of a real daemon are. */
+  listener: ((output: Extract<machine.NodeOutput, { kind: "change" | "synced" }>) => void) | undefined;
 }
 
 interface Due {
@@ -73,6 +75,7 @@ export class World {
       tickAt: Number.POSITIVE_INFINITY,
       seen: new Map(),
       synced: new Map(),
+      listener: undefined,
     };
     this.hosts.push(host);
     this.#plan(host);
@@ -123,14 +126,31 @@ export class World {
 
   runFor(ms: number): void {
     const end = this.now + ms;
-    for (;;) {
-      const next = this.#due[0];
-      if (next === undefined || next.at > end) break;
-      this.#pop();
-      this.now = Math.max(this.now, next.at);
-      next.run();
-    }
+    while (this.runNext(end));
     this.now = end;
+  }
+
+  /** Runs the next thing that is due by `end`; false when there is none. */
+  runNext(end: number): boolean {
+    const next = this.#due[0];
+    if (next === undefined || next.at > end) return false;
+    this.#pop();
+    this.now = Math.max(this.now, next.at);
+    next.run();
+    return true;
+  }
+
+  /** Runs something of the caller's at its time. */
+  after(delayMs: number, run: () => void): Disposable {
+    let isDisposed = false;
+    this.#after(delayMs, () => {
+      if (!isDisposed) run();
+    });
+    return { [Symbol.dispose]: () => void (isDisposed = true) };
+  }
+
+  isCut(addressA: string, addressB: string): boolean {
+    return this.#isCut(addressA, addressB);
   }
 
   /** Runs until `holds`; returns how long that took. */
@@ -202,13 +222,15 @@ export class World {
         return;
       case "change": {
         const { event } = output;
-        const path = `${event.networkId}/${event.key}`;
+        const path = `${event.table}/${event.networkId}/${event.key}`;
         if (event.kind === "put") host.seen.set(path, event);
         else assert.ok(host.seen.delete(path), `told of the end of ${path} without its beginning`);
+        host.listener?.(output);
         return;
       }
       case "synced":
         host.synced.set(output.networkId, this.now);
+        host.listener?.(output);
         return;
       case "note":
         assert.notEqual(output.message, "push/pull refused", JSON.stringify(output.facts));
