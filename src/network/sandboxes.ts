@@ -3,7 +3,7 @@ import { KeyedMutex } from "../base/async.ts";
 import { crashPoint } from "../base/crash-point.ts";
 import { EngineError, messageOf, runAll } from "../base/errors.ts";
 import { newHexId, shortId } from "../base/ids.ts";
-import { type Cidr, familyOf, type IpAddress, type MacAddress, macFromBytes, macFromIpv4 } from "../base/ip.ts";
+import { type Cidr, familyOf, type IpAddress } from "../base/ip.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
 import type { Kernel, KernelObject } from "../kernel/mod.ts";
@@ -29,6 +29,7 @@ import {
   isGatewayBridge,
   needsGatewayBridge,
 } from "./sandbox/gateway.ts";
+import { balancerRequest, macFor } from "./sandbox/identity.ts";
 import { gatewayRequest, hasNames, linksOf, nameOrder, namesOf, nextInterface } from "./sandbox/plan.ts";
 
 export interface SandboxesDeps {
@@ -726,31 +727,4 @@ function isSame(a: Endpoint | undefined, b: Endpoint): boolean {
 
 function interfaceNumber(endpoint: Endpoint): number {
   return Number(/\d+$/.exec(endpoint.interfaceName)?.[0] ?? 0);
-}
-
-/** compat: random with the local bit on bridges (28+), from the address on overlays, where peers may expect it. */
-function macFor(network: Network, addresses: EndpointAddresses, random: Random): MacAddress {
-  if (network.spec.driver === "overlay" && addresses.ipv4 !== undefined) return macFromIpv4(addresses.ipv4.address);
-  const bytes = random.bytes(6);
-  bytes[0] = ((bytes[0] as number) & 0xfc) | 0x02;
-  return macFromBytes(bytes);
-}
-
-function balancerRequest(network: Network, nodeAddress: Cidr): SandboxRequest {
-  const { ingress, name } = network.spec;
-  return {
-    sandboxId: ingress ? "ingress-sbox" : `lb_${network.id.slice(0, 9)}`,
-    containerId: ingress ? "ingress-sbox" : `lb-${name}`,
-    containerName: ingress ? "ingress-sbox" : `lb-${name}`,
-    hostname: "",
-    domainname: "",
-    mode: "private",
-    endpoints: [{ ...gatewayRequest(), network: network.id, ipv4: nodeAddress.address }],
-    dns: { servers: [], search: [], options: [] },
-    extraHosts: [],
-    linkedHosts: [],
-    publish: [],
-    sysctls: {},
-    filesDirectory: "",
-  };
 }
