@@ -160,7 +160,7 @@ class InMemoryKernel implements FakeKernel {
   }
 
   #sweepLinkState(
-    { ns, links, addresses, neighbours }: FakeNamespace,
+    { ns, links, addresses, routes, neighbours }: FakeNamespace,
     isClaimed: (object: KernelObject) => boolean,
   ): readonly KernelObject[] {
     const removed: KernelObject[] = [];
@@ -169,6 +169,11 @@ class InMemoryKernel implements FakeKernel {
       if (links.get(link)?.unit === undefined || isClaimed(object)) continue;
       addresses.delete(key);
       removed.push(object);
+    }
+    for (const [key, route] of [...routes]) {
+      if (links.get(route.link)?.unit === undefined || this.#units.isClaimed(key)) continue;
+      routes.delete(key);
+      removed.push({ kind: "route", ns, route });
     }
     for (const [key, object] of [...neighbours]) {
       if (links.get(object.link)?.unit === undefined || isClaimed(object)) continue;

@@ -13,8 +13,8 @@ export interface Kernel {
   reconcile(unit: string, desired: readonly KernelObject[], signal: AbortSignal): Promise<void>;
 
   /**
-   * At start, after every living unit was reconciled once: removes marked links, addresses, neighbours and forwarding entries
-   * on them, our namespaces under the given directory, and elements and tables of ours (`weft…`) that no unit claims (left by
+   * At start, after every living unit was reconciled once: removes marked links, addresses, routes, neighbours and forwarding
+   * entries on them, our namespaces under the given directory, and elements and tables of ours (`weft…`) that no unit claims (left by
    * a process that died). Sets that fill themselves from packets (dynamic, timeout) are left alone. Returns what it removed.
    */
   sweep(namespaceDirectory: string, signal: AbortSignal): Promise<readonly KernelObject[]>;

@@ -33,7 +33,16 @@ interface Work<L extends Link> {
 }
 
 /** Finds, adopts, changes or makes a link. @throws {KernelError} EEXIST when somebody else's link has the name. */
-export function ensureLink(namespaces: Namespaces, step: Ensure, context: StepContext): Applied {
+export function ensureLink(namespaces: Namespaces, step: Ensure, context: StepContext): Applied | Promise<Applied> {
+  const { ns, link } = step.object;
+  // Another unit's link of that name may be on its way out: it must not be adopted.
+  const gone = link.type === "loopback" ? undefined : namespaces.get(ns).reaper().gone(link.name);
+  return gone === undefined
+    ? ensureFreeLink(namespaces, step, context)
+    : gone.then(() => ensureFreeLink(namespaces, step, context));
+}
+
+function ensureFreeLink(namespaces: Namespaces, step: Ensure, context: StepContext): Applied {
   const { ns, link } = step.object;
   const work = {
     namespaces,
@@ -64,7 +73,7 @@ export async function removeLink(namespaces: Namespaces, step: StepOf<"link.remo
   try {
     const { found } = lookUp(namespaces, ns, link.name);
     if (found === undefined || !isOurs(found)) return;
-    await namespaces.get(ns).reaper().remove(describeStep(step), found.index);
+    await namespaces.get(ns).reaper().remove(describeStep(step), found);
   } catch (error) {
     // It, or its whole namespace, is gone already.
     if (!isNotFound(error)) throw error;

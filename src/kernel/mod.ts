@@ -7,4 +7,5 @@
 export { type FakeKernel, openFakeKernel } from "./fake.ts";
 export * from "./kernel.ts";
 export * from "./model.ts";
+export { hostNamespaceId, namespaceId } from "./netns/identity.ts";
 export { openKernel } from "./open.ts";

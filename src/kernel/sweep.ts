@@ -1,4 +1,4 @@
-import { isLinkLocal, tryParseMac } from "../base/ip.ts";
+import { isLinkLocal, networkOf, tryParseMac } from "../base/ip.ts";
 import { isNotFound } from "./kernel.ts";
 import { allLinks } from "./links.ts";
 import { type KernelObject, type Netns, type NftElement, type NftTable, objectKey } from "./model.ts";
@@ -6,6 +6,7 @@ import { decodeAddress, deleteAddress, dumpAddresses } from "./netlink/address.t
 import type { MessageBuilder } from "./netlink/codec.ts";
 import { deleteLink, isOurs, type LinkRecord } from "./netlink/link.ts";
 import { decodeNeighbour, deleteNeighbour, dumpNeighbours } from "./netlink/neighbour.ts";
+import { decodeRoute, deleteRoute, dumpRoutes } from "./netlink/route.ts";
 import { isNamespaceFile, type Namespaces, namespaceFiles } from "./netns/namespaces.ts";
 import type { NftApplier } from "./nftables/apply.ts";
 import { elementsInListing } from "./nftables/listing.ts";
@@ -63,7 +64,7 @@ function sweepLinks({ namespaces, units }: World, ns: Netns): readonly KernelObj
   return removed;
 }
 
-/** Addresses, neighbours and forwarding entries on links with our mark; what is on a container's end of a pair is its own. */
+/** Addresses, routes, neighbours and forwarding entries on links with our mark; what is on a container's end of a pair is its own. */
 function sweepLinkState({ namespaces, units }: World, ns: Netns): readonly KernelObject[] {
   const socket = namespaces.get(ns).route();
   const ours = new Map(
@@ -91,6 +92,21 @@ function sweepLinkState({ namespaces, units }: World, ns: Netns): readonly Kerne
     const { linkIndex, address } = found;
     remove({ kind: "address", ns, link: link.name, address }, () => deleteAddress(linkIndex, address));
   }
+  const claimedRoutes = new Set<string>();
+  for (const object of units.objects()) if (object.kind === "route") claimedRoutes.add(objectKey(asKernelHas(object)));
+  for (const family of [4, 6] as const) {
+    for (const message of socket.dump("list routes", () => dumpRoutes(family))) {
+      const found = decodeRoute(message);
+      const { linkIndex } = found ?? {};
+      const link = ours.get(linkIndex ?? -1);
+      if (!found?.manual || linkIndex === undefined || link === undefined) continue;
+      const { destination, gateway, table } = found;
+      const route = { destination, link: link.name, table, ...(gateway !== undefined && { gateway }) };
+      const object: KernelObject = { kind: "route", ns, route };
+      if (claimedRoutes.has(objectKey(object))) continue;
+      remove(object, () => deleteRoute({ destination, gateway, linkIndex, table, source: undefined }));
+    }
+  }
   for (const kind of ["ip", "fdb"] as const) {
     for (const message of socket.dump("list neighbours", () => dumpNeighbours(kind))) {
       const found = decodeNeighbour(message);
@@ -101,6 +117,11 @@ function sweepLinkState({ namespaces, units }: World, ns: Netns): readonly Kerne
     }
   }
   return removed;
+}
+
+/** The kernel keeps a destination without its host bits. */
+function asKernelHas(object: Extract<KernelObject, { readonly kind: "route" }>): KernelObject {
+  return { ...object, route: { ...object.route, destination: networkOf(object.route.destination) } };
 }
 
 /** As much of it as is known from one end. */

@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { silentLog } from "../../src/base/log.ts";
 import { kernelContract } from "../../src/kernel/contract.ts";
+import { unshareNetwork } from "../../src/kernel/ffi/libc.ts";
 import { inNamespace } from "../../src/kernel/ffi/namespace.ts";
 import type { Netns } from "../../src/kernel/mod.ts";
 import { openKernel } from "../../src/kernel/mod.ts";
@@ -10,6 +11,9 @@ import { NftApplier } from "../../src/kernel/nftables/apply.ts";
 import { elementsInListing } from "../../src/kernel/nftables/listing.ts";
 import { compareText } from "../../src/kernel/plan.ts";
 import { readSysctl } from "../../src/kernel/sysctl/sysctl.ts";
+
+// The sweeps in here must not meet what other engines keep in this machine's namespace.
+unshareNetwork("leave the machine's network namespace");
 
 const signal = new AbortController().signal;
 

@@ -24,6 +24,7 @@ export class LinkReaper implements AsyncDisposable {
   readonly #idle: Slot[] = [];
   readonly #flights = new Set<Promise<void>>();
   readonly #waiting = new Set<number>();
+  readonly #dying = new Map<string, Promise<void>>();
   #slots = 0;
 
   /** @param sockets for questions, and a way to more of them in the same namespace. */
@@ -33,7 +34,22 @@ export class LinkReaper implements AsyncDisposable {
   }
 
   /** Resolves once the namespace has no such link any more. @throws {KernelError} */
-  async remove(step: string, index: number): Promise<void> {
+  remove(step: string, link: { readonly index: number; readonly name: string }): Promise<void> {
+    const removal = this.#remove(step, link.index).finally(() => {
+      if (this.#dying.get(link.name) === removal) this.#dying.delete(link.name);
+    });
+    this.#dying.set(link.name, removal);
+    return removal;
+  }
+
+  /** Resolves when the name is free again; undefined when no link of that name is on its way out. */
+  gone(name: string): Promise<void> | undefined {
+    return this.#dying.get(name)?.catch(() => {
+      // Whoever asked for the removal sees why it failed.
+    });
+  }
+
+  async #remove(step: string, index: number): Promise<void> {
     while (this.#flights.size >= maxFlights) {
       this.#waiting.add(index);
       await Promise.race(this.#flights);

@@ -23,6 +23,8 @@ export interface RouteRecord {
   readonly gateway: IpAddress | undefined;
   readonly linkIndex: number | undefined;
   readonly table: number;
+  /** Whether a program made it and not the kernel, as part of an address or from an advertisement. */
+  readonly manual: boolean;
 }
 
 export interface RouteRequest {
@@ -100,5 +102,6 @@ export function decodeRoute(message: NetlinkMessage): RouteRecord | undefined {
     gateway: gateway && ipFromBytes(gateway),
     linkIndex: attributes.u32(RTA.OIF),
     table: attributes.u32(RTA.TABLE) ?? fixed.getUint8(4),
+    manual: fixed.getUint8(5) === RTPROT_BOOT,
   };
 }
