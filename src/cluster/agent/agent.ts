@@ -130,16 +130,17 @@ export class Agent {
     const ended = new AbortController();
     this.#current = ended;
     const until = anySignal(signal, ended.signal);
+    const loops: Promise<void>[] = [];
+    const isRegistered = () => loops.length > 0;
     try {
       const client = createClient(Dispatcher, connection.transport);
       const description = describe();
       const firstMessage = clock.after(firstMessageMs, () => ended.abort(new Error("session initiation timed out")));
-      const loops: Promise<void>[] = [];
       const messages = client.session({ description, sessionId: this.#sessionId }, { signal: until });
       const streaming = (async () => {
         for await (const message of messages) {
           listener.onSession(message);
-          if (loops.length > 0) continue;
+          if (isRegistered()) continue;
           firstMessage[Symbol.dispose]();
           this.#sessionId = message.sessionId;
           this.#backoffMs = 0;
@@ -166,7 +167,8 @@ export class Agent {
       if (isForgotten(failure)) this.#sessionId = "";
       throw failure;
     } finally {
-      this.#registered = Promise.withResolvers<Transport>();
+      // Those who wait for a registration go on waiting for the next; those who come later must not get this one.
+      if (isRegistered()) this.#registered = Promise.withResolvers<Transport>();
       connection.close();
     }
   }

@@ -61,13 +61,16 @@ export async function enrol(
         signal,
       );
     } catch (error) {
-      if (signal.aborted || error instanceof EngineError) throw error;
-      if (error instanceof ConnectError && finalCodes.has(error.code)) throw error;
+      if (signal.aborted || isFinalRefusal(error)) throw error;
       surroundings.log.warn("cannot join yet", { manager: address, attempt: attempt + 1, error });
       failure = error;
     }
   }
   throw failure;
+}
+
+export function isFinalRefusal(error: unknown): boolean {
+  return error instanceof EngineError || (error instanceof ConnectError && finalCodes.has(error.code));
 }
 
 /** A new certificate for a node that has a valid one: `transport` presents it. */

@@ -36,8 +36,10 @@ export class Remotes {
     return all.at(-1)?.peer;
   }
 
+  /** One that has been forgotten meanwhile stays so, and what the managers said of themselves stands. */
   observe(peer: ManagerPeer, verdict: "good" | "bad"): void {
-    this.#observe(peer, verdict === "good" ? step : -step);
+    const known = this.#peers.get(peer.address);
+    if (known !== undefined) this.#observe(known.peer, verdict === "good" ? step : -step);
   }
 
   /** The manager's own list: others are forgotten, entries without an address are ignored. An empty one changes nothing. */

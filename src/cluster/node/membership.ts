@@ -1,5 +1,6 @@
 import { Secret } from "../../base/secret.ts";
 import { Collection, type Seal, type Store } from "../../store/mod.ts";
+import type { NodeSpec_Availability } from "../../wire/gen/swarm_specs_pb.ts";
 import type { ManagerPeer } from "../agent/remotes.ts";
 import type { Role } from "../ca/model.ts";
 import type { SwarmAddresses } from "./addresses.ts";
@@ -11,7 +12,7 @@ export type Membership =
       readonly addresses: SwarmAddresses;
       readonly remoteAddresses: readonly string[];
       readonly token: Secret<string>;
-      readonly availability: number;
+      readonly availability: NodeSpec_Availability;
     }
   | {
       readonly kind: "member";
