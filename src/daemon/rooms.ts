@@ -108,13 +108,14 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
   );
   if (!config().liveRestore)
     stack.defer(() => removeForwardRule({ log: log("network") }, new AbortController().signal));
+  // Before the containers: recovering one on an overlay needs the node's data path address, which is the membership's.
+  await swarm.resume(signal);
   const containers = stack.use(
     await openContainers(
       { ...base, dataRoot, execRoot, containerd: containerd.client, networks, images, volumes, log: log("engine") },
       signal,
     ),
   );
-  await swarm.resume(signal);
   await swarm.networks.keepOnly(attachmentsInUse(containers, networks));
   const owned = stack.move();
   return {
