@@ -175,6 +175,7 @@ describe("a swarm of two of our nodes over real TLS", () => {
     assert.equal(again.attachmentId, before.attachmentId);
 
     const nodeId = manager.swarm.info().nodeId;
+    await worker.swarm.networks.attach({ target: "lasting", addresses: [], containerId: "lost" }, signal);
     await manager.restart();
     await eventually("manager active again", () => manager.swarm.info().state === "active");
     assert.equal(manager.swarm.info().nodeId, nodeId);
@@ -184,10 +185,20 @@ describe("a swarm of two of our nodes over real TLS", () => {
     );
     const later = await worker.swarm.networks.attach({ target: "lasting", addresses: [], containerId: "c4" }, signal);
     assert.notEqual(later.attachmentId, before.attachmentId);
-    await worker.swarm.networks.keepOnly(new Set([before.attachmentId]));
+    await worker.swarm.networks.detach(later.attachmentId);
     await assert.rejects(manager.swarm.networks.remove(before.networkId, signal), /is in use by task/);
+
+    // The daemon died before "lost" got to use its attachment; "c3" lives on.
+    await worker.restart();
+    await worker.swarm.networks.keepOnly(new Set([before.attachmentId]));
+    await eventually("worker active once more", () => worker.swarm.info().state === "active");
     await worker.swarm.networks.detach(before.attachmentId);
-    await manager.swarm.networks.remove(before.networkId, signal);
+    await eventually("nothing holds the network", () =>
+      manager.swarm.networks.remove(before.networkId, signal).then(
+        () => true,
+        () => false,
+      ),
+    );
   });
 
   it("keeps no key and no token readable under its data roots", async () => {

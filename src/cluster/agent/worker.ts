@@ -49,6 +49,10 @@ export class Worker {
   readonly #installed = new Map<string, string>();
   readonly #taskWakeup = new Wakeup();
   readonly #ingressWakeup = new Wakeup();
+  /** Attachments that an earlier life of this daemon left, and that no endpoint has claimed yet. */
+  readonly #inherited = new Set<string>();
+  readonly #complete = Promise.withResolvers<void>();
+  #isComplete = false;
   #changed = Promise.withResolvers<void>();
   #node: Node | undefined;
   #ingress: string | undefined;
@@ -74,6 +78,9 @@ export class Worker {
     }
     if (message.type === AssignmentsMessage_Type.COMPLETE) {
       for (const id of this.#tasks.keys()) if (!named.has(id)) this.#drop(id);
+      if (!this.#isComplete) for (const id of this.#attachmentIds()) this.#inherited.add(id);
+      this.#isComplete = true;
+      this.#complete.resolve();
       // A manager that lost a report hears it again.
       for (const id of named) if (this.#progress.get(id)?.kind === "running") this.#progress.delete(id);
     }
@@ -97,21 +104,30 @@ export class Worker {
     }
   }
 
-  /** An attachment that the manager still holds for this container, as after a crash of this daemon. */
-  find(containerId: string, target: string, addresses: readonly string[]): string | undefined {
-    for (const task of this.#tasks.values()) {
-      if (task.spec?.runtime.case !== "attachment" || task.spec.runtime.value.containerId !== containerId) continue;
+  /** An attachment that the manager still holds for this container, as after a crash of this daemon. It counts as claimed. */
+  async claim(
+    wanted: { readonly containerId: string; readonly target: string; readonly addresses: readonly string[] },
+    signal: AbortSignal,
+  ): Promise<string | undefined> {
+    await withSignal(this.#complete.promise, signal);
+    const { containerId, target, addresses } = wanted;
+    for (const id of this.#inherited) {
+      const task = this.#tasks.get(id);
+      if (task?.spec?.runtime.case !== "attachment" || task.spec.runtime.value.containerId !== containerId) continue;
       const [attachment] = task.networks;
       const isTarget = attachment?.network?.id === target || attachment?.network?.spec?.annotations?.name === target;
       const has = (ip: string) => attachment?.addresses.some((text) => tryParseCidr(text)?.address === ip) === true;
-      if (isTarget && addresses.every(has)) return task.id;
+      if (!isTarget || !addresses.every(has)) continue;
+      this.#inherited.delete(id);
+      return id;
     }
     return undefined;
   }
 
-  /** Every attachment the manager holds for this node. */
-  attachmentIds(): readonly string[] {
-    return [...this.#tasks.values()].filter(({ spec }) => spec?.runtime.case === "attachment").map(({ id }) => id);
+  /** What an earlier life left and nobody wants: not in `claimed`, and not claimed since. Waits for the manager's list. */
+  async unclaimed(claimed: ReadonlySet<string>, signal: AbortSignal): Promise<readonly string[]> {
+    await withSignal(this.#complete.promise, signal);
+    return [...this.#inherited].filter((id) => this.#tasks.has(id) && !claimed.has(id));
   }
 
   /** Installs networks for tasks and removes those that no task uses any more. */
@@ -145,6 +161,10 @@ export class Worker {
       }
       await this.#ingressWakeup.wait(signal);
     }
+  }
+
+  #attachmentIds(): readonly string[] {
+    return [...this.#tasks.values()].filter(({ spec }) => spec?.runtime.case === "attachment").map(({ id }) => id);
   }
 
   async #advance(task: Task, signal: AbortSignal): Promise<void> {

@@ -11,6 +11,8 @@ export class Wakeup {
   /** Resolves once rung since the last wait; rejects with the signal's reason. */
   async wait(signal: AbortSignal): Promise<void> {
     await withSignal(this.#rung.promise, signal);
+    // Both may have happened: the end goes first.
+    signal.throwIfAborted();
     this.#rung = Promise.withResolvers<void>();
   }
 }

@@ -62,11 +62,12 @@ export class ClusterNetworks implements SwarmNetworks {
   ): Promise<{ readonly attachmentId: string; readonly networkId: string; readonly addresses: readonly Cidr[] }> {
     const node = this.#options.node();
     if (node === undefined) throw refusal("noSwarm");
-    const { target, addresses, containerId } = request;
+    const { target } = request;
     const timeout = this.#options.clock.timeout(attachTimeoutMs);
     const until = anySignal(signal, timeout, node.signal);
-    let attachmentId = node.worker.find(containerId, target, addresses);
+    let attachmentId: string | undefined;
     try {
+      attachmentId = await node.worker.claim(request, until);
       attachmentId ??= await node.agent.attachNetwork(request, until);
       return await node.worker.running(attachmentId, until);
     } catch (error) {
@@ -97,11 +98,17 @@ export class ClusterNetworks implements SwarmNetworks {
     }
   }
 
-  /** After a restart: gives back every attachment of this node that no endpoint here claims. */
+  /**
+   * After a restart, once all living containers are back: gives up every attachment of an earlier life that is not named.
+   * Returns at once; the manager may be away for long.
+   */
   async keepOnly(attachmentIds: ReadonlySet<string>): Promise<void> {
-    for (const id of this.#options.node()?.worker.attachmentIds() ?? []) {
-      if (!attachmentIds.has(id)) await this.detach(id);
-    }
+    const node = this.#options.node();
+    if (node === undefined) return;
+    const giveUp = async () => {
+      for (const id of await node.worker.unclaimed(attachmentIds, node.signal)) this.#detachLater(node, id);
+    };
+    void giveUp().catch(() => {}); // only ever ended by the node's own end
   }
 
   #detachLater(node: ActiveNode, attachmentId: string): void {
