@@ -135,7 +135,8 @@ describe("a resolver inside a namespace", { skip: isRoot ? false : "needs root" 
   ): Promise<DecodedPacket & { rcode: string }> {
     const query = packet(name, type);
     let answer: Buffer | undefined;
-    if (transport === "udp") answer = await overUdp(query);
+    // As every client does: a datagram may be lost while the socket's buffer is full.
+    if (transport === "udp") answer = (await overUdp(query, 2000)) ?? (await overUdp(query));
     else {
       const socket = connect();
       socket.write(frame(query));
@@ -343,6 +344,8 @@ describe("a resolver inside a namespace", { skip: isRoot ? false : "needs root" 
     upstreams = [];
     const random = seededRandom(7);
     const socket = createSocket("udp4");
+    using stack = new DisposableStack();
+    stack.defer(() => void socket.close());
     socket.bind({ fd: kernel.openUnbound(namespace, "udp4") });
     socket.on("message", (answer) => {
       const decoded = dnsPacket.decode(answer) as DecodedPacket;
@@ -358,10 +361,10 @@ describe("a resolver inside a namespace", { skip: isRoot ? false : "needs root" 
         bytes[random.below(bytes.length)] = random.below(256);
       const end = i % 5 === 0 ? random.below(bytes.length + 1) : bytes.length;
       socket.send(bytes.subarray(0, end), server.udpPort, resolver);
-      if (i % 100 === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+      // No more at a time than the server's buffer holds: the point is what they say, not how many.
+      if (i % 50 === 49) await new Promise((resolve) => setTimeout(resolve, 5));
     }
     assert.deepEqual(data((await ask("web")).answers), ["10.0.0.2"]);
-    socket.close();
     const twoQuestions = packet("web", "A");
     twoQuestions[5] = 2;
     const refused = dnsPacket.decode((await overUdp(twoQuestions)) as Buffer) as DecodedPacket & { rcode: string };

@@ -65,7 +65,6 @@ class Resolver implements DnsServer {
   readonly #clients: StreamClients;
   readonly #tcp: Server;
   #busyLoggedAt: Instant | undefined;
-  #opened = false;
 
   constructor(deps: DnsServerDeps, options: DnsServerOptions) {
     this.#deps = deps;
@@ -98,7 +97,6 @@ class Resolver implements DnsServer {
     this.#tcp.on("error", (error) => log.warn("name server socket failed", { error }));
     this.#tcp.maxConnections = this.#clients.maxClients;
     this.#udp.bind({ fd: kernel.openSocket(this.#options.namespace, { type: "udp", ...socket }), exclusive: true });
-    this.#opened = true;
     const fd = kernel.openSocket(this.#options.namespace, { type: "tcp", ...socket });
     await new Promise<void>((resolve, reject) => {
       this.#tcp.once("error", reject);
@@ -114,7 +112,7 @@ class Resolver implements DnsServer {
     this.#stop.abort();
     this.#exchange[Symbol.dispose]();
     this.#clients[Symbol.dispose]();
-    if (this.#opened) this.#udp.close();
+    this.#udp.close();
     if (this.#tcp.listening) await new Promise((resolve) => this.#tcp.close(resolve));
   }
 
