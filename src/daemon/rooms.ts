@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { EngineError, messageOf } from "../base/errors.ts";
 import { type OpenSwarm, openSwarm } from "../cluster/mod.ts";
 import { openImages } from "../engine/images/mod.ts";
 import {
@@ -169,6 +170,11 @@ async function openRuntime(options: RoomsOptions, signal: AbortSignal): Promise<
     address = started.socketPath;
   }
   const client = stack.use(openContainerd({ socketPath: address, namespace: containerdNamespace }));
+  try {
+    await client.version.version({}, { signal });
+  } catch (cause) {
+    throw new EngineError("unavailable", `cannot reach containerd at ${address}: ${messageOf(cause)}`, { cause });
+  }
   const owned = stack.move();
   return { client, address, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
