@@ -137,8 +137,7 @@ export async function* readArchive(
       if (entries > maxEntries) throw new EngineError("invalid", `archive has more than ${maxEntries} entries`);
       const { header } = entry;
       const path = cleanPath(header.name);
-      // Its type says no more than that it is a stream; `extract` yields buffers.
-      const body = entry as unknown as AsyncIterable<Uint8Array>;
+      const body = bytesOf(entry, signal);
       const isLink = header.type === "symlink" || header.type === "link";
       if (header.type === "file" || header.type === "contiguous-file") {
         yield { path, type: "file", sizeBytes: header.size, target: "", body };
@@ -156,13 +155,63 @@ export async function* readArchive(
   }
 }
 
+/** An entry's own failures come to whoever reads it, in the same words. */
+async function* bytesOf(entry: unknown, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  try {
+    // Its type says no more than that it is a stream; `extract` yields buffers.
+    yield* entry as AsyncIterable<Uint8Array>;
+  } catch (error) {
+    throw archiveError(error, signal);
+  }
+}
+
+/**
+ * Passes a tar on as it is, and throws at the end of what is none or is cut off: containerd takes such for an empty one.
+ */
+export async function* checkTar(source: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const tar = extract();
+  const read = (async () => {
+    for await (const entry of tar) for await (const _ of bytesOf(entry, signal));
+  })();
+  read.catch(() => {});
+  try {
+    for await (const chunk of source) {
+      if (!tar.write(chunk)) await drained(tar);
+      if (tar.destroying) break;
+      yield chunk;
+    }
+    if (!tar.destroying) tar.end(undefined);
+    await read;
+  } catch (error) {
+    throw archiveError(error, signal);
+  } finally {
+    tar.destroy(new Error("closed"));
+  }
+}
+
+/** Room again, or closed. */
+function drained(tar: Extract): Promise<void> {
+  return new Promise((resolve) => {
+    if (tar.destroying) {
+      resolve();
+      return;
+    }
+    const done = () => {
+      tar.off("drain", done);
+      tar.off("close", done);
+      resolve();
+    };
+    tar.on("drain", done);
+    tar.on("close", done);
+  });
+}
+
 /** A failure goes on through the extractor, whose reader throws it; this never rejects. */
 async function feed(chunks: AsyncIterable<Uint8Array>, tar: Extract): Promise<void> {
-  const closed = new Promise<void>((resolve) => tar.once("close", resolve));
   try {
     for await (const chunk of chunks) {
-      if (!tar.write(chunk)) await Promise.race([new Promise<void>((resolve) => tar.once("drain", resolve)), closed]);
-      if (tar.destroyed) return;
+      if (!tar.write(chunk)) await drained(tar);
+      if (tar.destroying) return;
     }
     tar.end(undefined);
   } catch (error) {

@@ -1,3 +1,4 @@
+import { createHash, type Hash } from "node:crypto";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Clock } from "../../base/clock.ts";
@@ -18,7 +19,7 @@ const lockedRetries = 100;
 export interface BlobSpec {
   /** Name of the write; one that failed is taken up again under the same name. */
   readonly ref: string;
-  /** Undefined where it is not known before the end. */
+  /** Undefined where it is not known before the end; such a write cannot be taken up again. */
   readonly digest?: string;
   readonly sizeBytes?: number;
   readonly labels?: Readonly<Record<string, string>>;
@@ -48,11 +49,14 @@ export class BlobWriter implements AsyncDisposable {
   readonly offset: number;
   readonly #stream: WriteStream;
   readonly #spec: BlobSpec;
+  /** Of what is written, where nobody has said the digest: containerd does not tell that of content it has already. */
+  readonly #hash: Hash | undefined;
   #position: number;
 
   constructor(stream: WriteStream, spec: BlobSpec, offset: number) {
     this.#stream = stream;
     this.#spec = spec;
+    this.#hash = spec.digest === undefined ? createHash("sha256") : undefined;
     this.offset = offset;
     this.#position = offset;
   }
@@ -68,6 +72,7 @@ export class BlobWriter implements AsyncDisposable {
 
   /** Resolves when containerd can take more. */
   async write(data: Uint8Array): Promise<void> {
+    this.#hash?.update(data);
     for (let at = 0; at < data.length; at += chunkBytes) {
       const piece = data.subarray(at, at + chunkBytes);
       await this.#stream.send({ action: WriteAction.WRITE, offset: BigInt(this.#position), data: piece });
@@ -77,7 +82,8 @@ export class BlobWriter implements AsyncDisposable {
 
   /** @throws {DigestMismatch} */
   async commit(): Promise<Stored> {
-    const { digest = "", sizeBytes, labels = {} } = this.#spec;
+    const { sizeBytes, labels = {} } = this.#spec;
+    const digest = this.#spec.digest ?? `sha256:${this.#hash?.digest("hex")}`;
     await this.#stream.send({
       action: WriteAction.COMMIT,
       offset: BigInt(this.#position),
@@ -86,14 +92,14 @@ export class BlobWriter implements AsyncDisposable {
       labels: { ...labels },
     });
     try {
-      const answer = await this.#stream.committed;
+      await this.#stream.committed;
       crashPoint("content.write");
-      return { digest: answer.digest, sizeBytes: this.#position };
     } catch (error) {
-      if (isAlreadyExists(error) && digest !== "") return { digest, sizeBytes: this.#position };
       if (/unexpected commit digest/.test(String(error))) throw new DigestMismatch(digest, { cause: error });
-      throw error;
+      // containerd has put it under our lease all the same.
+      if (!isAlreadyExists(error)) throw error;
     }
+    return { digest, sizeBytes: this.#position };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,7 +3,7 @@ import { crashPoint } from "../../base/crash-point.ts";
 import { EngineError } from "../../base/errors.ts";
 import { newHexId } from "../../base/ids.ts";
 import type { Random } from "../../base/random.ts";
-import { decompress } from "./archive.ts";
+import { checkTar, decompress } from "./archive.ts";
 import { configDescriptor, storeDocuments } from "./assemble.ts";
 import type { Catalog } from "./catalog.ts";
 import { applyChanges, type ConfigJson } from "./changes.ts";
@@ -88,7 +88,7 @@ async function storeLayer(
   const ref = `weft-import-${newHexId(deps.random).slice(0, 16)}`;
   await using writer = await openBlob(leased.containerd, { ref }, deps.clock, signal);
   if (writer === undefined) throw new EngineError("conflict", "a write of this name is there already");
-  for await (const chunk of coalesce(decompress(source, signal), 1 << 20)) await writer.write(chunk);
+  for await (const chunk of coalesce(checkTar(decompress(source, signal), signal), 1 << 20)) await writer.write(chunk);
   const stored = await writer.commit();
   crashPoint("import.layer");
   return { mediaType: mediaTypes.ociLayer, ...stored, annotations: {} };
