@@ -43,9 +43,7 @@ async function inTerminal(lab: TestLab, body: () => Promise<void>): Promise<void
     "30",
     "-e",
     environment,
-    "-e",
-    "PS1=prompt> ",
-    "sh",
+    "env PS1='prompt> ' sh",
   );
   try {
     await shows(/prompt>/);
@@ -73,7 +71,7 @@ test("a terminal on a container", async (t) => {
         await enter("stty size");
         await shows(/^40 120$/m);
         await enter("exit 7");
-        await shows(/prompt>/);
+        await shows(/^prompt> $/m);
         await enter("echo code=$?");
         await shows(/code=7/);
         await tmux("resize-window", "-t", session, "-x", "100", "-y", "30");

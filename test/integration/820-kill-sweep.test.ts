@@ -58,7 +58,7 @@ async function scenario(lab: TestLab): Promise<{ readonly acknowledged: boolean 
     "run",
     "-d",
     "--name",
-    "a",
+    "aa",
     "--network",
     "cloth",
     "-p",
@@ -71,19 +71,19 @@ async function scenario(lab: TestLab): Promise<{ readonly acknowledged: boolean 
     "-h",
     "/etc",
   );
-  await lab.docker(1, "create", "--name", "b", "--network", "swept", "toolbox", "sleep", "1000");
-  await lab.docker(1, "start", "b");
-  await lab.docker(1, "network", "connect", "cloth", "b");
-  await lab.docker(1, "exec", "b", "true");
-  await lab.docker(1, "network", "disconnect", "swept", "b");
-  await lab.docker(1, "stop", "-t", "1", "b");
-  await lab.docker(1, "rm", "-f", "b");
+  await lab.docker(1, "create", "--name", "bb", "--network", "swept", "toolbox", "sleep", "1000");
+  await lab.docker(1, "start", "bb");
+  await lab.docker(1, "network", "connect", "cloth", "bb");
+  await lab.docker(1, "exec", "bb", "true");
+  await lab.docker(1, "network", "disconnect", "swept", "bb");
+  await lab.docker(1, "stop", "-t", "1", "bb");
+  await lab.docker(1, "rm", "-f", "bb");
   await lab.docker(1, "network", "rm", "swept");
   return { acknowledged: run.code === 0 };
 }
 
 async function clear(lab: TestLab): Promise<void> {
-  for (const name of ["a", "b"]) {
+  for (const name of ["aa", "bb"]) {
     await lab.docker(1, "rm", "-f", name);
     const left = await lab.docker(1, "ps", "-aq", "--filter", `name=^/?${name}$`);
     assert.equal(left.stdout.trim(), "", `container ${name} can be removed: ${left.output}`);
@@ -137,10 +137,10 @@ test("weftd killed with -9 after every kind of step", async (t) => {
             await eventually(
               "what was acknowledged is connected",
               15_000,
-              async () => (await lab.docker(1, "exec", "a", "ping", "-c1", "-W1", "far")).code === 0,
+              async () => (await lab.docker(1, "exec", "aa", "ping", "-c1", "-W1", "far")).code === 0,
             );
             await eventually("and found from the other host", 15_000, async () =>
-              (await lab.docker(2, "exec", "far", "curl", "-s", "--max-time", "2", "http://a/passwd")).output.includes(
+              (await lab.docker(2, "exec", "far", "curl", "-s", "--max-time", "2", "http://aa/passwd")).output.includes(
                 "root",
               ),
             );

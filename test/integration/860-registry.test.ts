@@ -87,8 +87,25 @@ async function pushBlob(lab: TestLab, repository: string, bytes: Buffer): Promis
   return digest;
 }
 
+/** The toolbox with one more file, so that no layer of it is on the host already. */
+async function uniqueLayer(): Promise<Buffer> {
+  const directory = await mkdtemp(join(tmpdir(), "weft-layer-"));
+  try {
+    await writeFile(join(directory, "unique"), "for the registry test\n");
+    const made = await command([
+      "sh",
+      "-c",
+      `cp ${home}/.weft/toolbox.tar ${directory}/layer.tar && tar -C ${directory} -rf ${directory}/layer.tar unique`,
+    ]);
+    assert.equal(made.code, 0, made.output);
+    return await readFile(join(directory, "layer.tar"));
+  } finally {
+    await rm(directory, { recursive: true });
+  }
+}
+
 async function pushImage(lab: TestLab, repository: string, tag: string): Promise<string> {
-  const layer = await readFile(`${home}/.weft/toolbox.tar`);
+  const layer = await uniqueLayer();
   const packed = gzipSync(layer, { level: 1 });
   const config = Buffer.from(
     JSON.stringify({
