@@ -8,15 +8,18 @@ import type { MessageBuilder } from "./netlink/codec.ts";
 import { deleteNeighbour, type NeighbourEntry, newNeighbour } from "./netlink/neighbour.ts";
 import { decodeRoute, deleteRoute, dumpRoutes, mainTable, newRoute, type RouteRequest } from "./netlink/route.ts";
 import type { Namespaces } from "./netns/namespaces.ts";
-import type { NftApplier } from "./nftables/apply.ts";
+import { NftApplier } from "./nftables/apply.ts";
+import type { NftContexts } from "./nftables/contexts.ts";
 import { type Appliers, describeNetns, describeStep, type StepOf } from "./ops.ts";
 import { ensureSysctl } from "./sysctl/sysctl.ts";
 
 /** The steps done to the real kernel. */
-export function kernelAppliers(namespaces: Namespaces, nft: NftApplier): Appliers {
+export function kernelAppliers(namespaces: Namespaces, contexts: NftContexts): Appliers {
+  const nft = new NftApplier(namespaces, contexts);
   return {
     "netns.ensure": ({ object }) => ({ fresh: namespaces.ensure(object.path) }),
     "netns.remove": ({ object }) => {
+      contexts.forget({ path: object.path });
       namespaces.remove(object.path);
       return undefined;
     },

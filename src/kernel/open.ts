@@ -8,10 +8,9 @@ import { inNamespace, ownNamespaceFd } from "./ffi/namespace.ts";
 import { type Kernel, KernelError, type LinkInfo, type RouteInfo } from "./kernel.ts";
 import { findLink } from "./links.ts";
 import type { KernelObject, Netns } from "./model.ts";
-import { openNetlink } from "./netlink/socket.ts";
 import { watchLinkChanges } from "./netlink/watcher.ts";
 import { Namespaces } from "./netns/namespaces.ts";
-import { NftApplier } from "./nftables/apply.ts";
+import { NftContexts } from "./nftables/contexts.ts";
 import { observeLinks, observeRoutes } from "./observe.ts";
 import { Reconciler } from "./reconciler.ts";
 import { openBoundSocket, openUnboundSocket, type SocketRequest } from "./sockets.ts";
@@ -33,7 +32,7 @@ export async function openKernel(
 class LinuxKernel implements Kernel, AsyncDisposable {
   readonly #log: Log;
   readonly #namespaces = new Namespaces();
-  readonly #nft = new NftApplier(this.#namespaces);
+  readonly #nft = new NftContexts(this.#namespaces);
   readonly #units = new Reconciler(kernelAppliers(this.#namespaces, this.#nft));
 
   constructor(log: Log) {
@@ -69,8 +68,7 @@ class LinuxKernel implements Kernel, AsyncDisposable {
   }
 
   flushConntrack(ns: Netns, match: ConntrackMatch): number {
-    using socket = this.#inside(ns, () => openNetlink("netfilter"));
-    return flushConnections(socket, match);
+    return flushConnections(this.#namespaces.get(ns).netfilter(), match);
   }
 
   announce(ns: Netns, link: string, ip: IpAddress, mac: MacAddress): void {

@@ -8,14 +8,14 @@ import { deleteLink, isOurs, type LinkRecord } from "./netlink/link.ts";
 import { decodeNeighbour, deleteNeighbour, dumpNeighbours } from "./netlink/neighbour.ts";
 import { decodeRoute, deleteRoute, dumpRoutes } from "./netlink/route.ts";
 import { isNamespaceFile, type Namespaces, namespaceFiles } from "./netns/namespaces.ts";
-import type { NftApplier } from "./nftables/apply.ts";
+import type { NftContexts } from "./nftables/contexts.ts";
 import { elementsInListing } from "./nftables/listing.ts";
 import { elementId, tableId, transaction } from "./nftables/script.ts";
 import type { Reconciler } from "./reconciler.ts";
 
 interface World {
   readonly namespaces: Namespaces;
-  readonly nft: NftApplier;
+  readonly nft: NftContexts;
   readonly units: Reconciler;
 }
 
@@ -33,6 +33,7 @@ export async function sweep(world: World, directory: string, signal: AbortSignal
     }
     // A vxlan keeps its VNI until the namespace is really gone, which may be later than the next one with that VNI.
     if (isNamespaceFile(path)) removed.push(...sweepLinks(world, { path }));
+    world.nft.forget({ path });
     world.namespaces.remove(path);
     removed.push({ kind: "netns", path });
   }

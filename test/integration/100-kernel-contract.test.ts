@@ -7,7 +7,7 @@ import { inNamespace } from "../../src/kernel/ffi/namespace.ts";
 import type { Netns } from "../../src/kernel/mod.ts";
 import { openKernel } from "../../src/kernel/mod.ts";
 import { Namespaces, namespaceFiles, removeNamespaceFile } from "../../src/kernel/netns/namespaces.ts";
-import { NftApplier } from "../../src/kernel/nftables/apply.ts";
+import { NftContexts } from "../../src/kernel/nftables/contexts.ts";
 import { elementsInListing } from "../../src/kernel/nftables/listing.ts";
 import { compareText } from "../../src/kernel/plan.ts";
 import { readSysctl } from "../../src/kernel/sysctl/sysctl.ts";
@@ -22,7 +22,7 @@ kernelContract("Linux", async () => {
   const open = () => openKernel({ log: silentLog }, signal);
   const kernels = [await open()];
   const namespaces = new Namespaces();
-  const nft = new NftApplier(namespaces);
+  const nft = new NftContexts(namespaces);
   const fdOf = (ns: Netns) => {
     const fresh = new Namespaces();
     closers.push(() => fresh[Symbol.asyncDispose]());

@@ -184,6 +184,68 @@ test("an announcement is heard by the neighbours", async () => {
   assert.match(run({ path: `${at}/c2` }, "ip", "neigh"), /10\.1\.0\.1 .*02:42:0a:01:00:77/);
 });
 
+test("a large load of elements does not hold up the event loop", async () => {
+  const host = { path: `${at}/h` };
+  const map = "map m { type ipv4_addr . inet_service : ipv4_addr; }";
+  const table: KernelObject = { kind: "nft-table", ns: host, table: { family: "ip", name: "weft", body: map } };
+  await kernel.reconcile("net", [...network(host), table], signal);
+  const elements = Array.from({ length: 10_000 }, (_, i): KernelObject => {
+    const key = `10.0.${i >> 8}.${i & 255} . 80`;
+    return {
+      kind: "nft-element",
+      ns: host,
+      element: { family: "ip", table: "weft", set: "m", key, value: "10.1.0.1" },
+    };
+  });
+  let turns = 0;
+  const ticking = setInterval(() => {
+    turns += 1;
+  }, 1);
+  await kernel.reconcile("load", elements, signal);
+  clearInterval(ticking);
+  assert.ok(turns > 3, `${turns} turns of the loop`);
+  assert.equal(run(host, "nft", "list", "map", "ip", "weft", "m").match(/ : 10\.1\.0\.1/g)?.length, 10_000);
+  // One more costs no more than it did before there were that many.
+  const started = performance.now();
+  const one = { family: "ip", table: "weft", set: "m", key: "10.9.9.9 . 80", value: "10.1.0.2" } as const;
+  for (let i = 0; i < 20; i++) {
+    await kernel.reconcile("one", i % 2 === 0 ? [{ kind: "nft-element", ns: host, element: one }] : [], signal);
+  }
+  assert.ok((performance.now() - started) / 20 < 5, "ms for one element among 10 000");
+});
+
+test("a listener that was overrun by changes still hears that there were some", async () => {
+  const host = { path: `${at}/h` };
+  await kernel.reconcile("net", network(host), signal);
+  let heard = 0;
+  using _watch = kernel.watchLinks(host, () => {
+    heard += 1;
+  });
+  // No turn of the event loop in between: nobody reads the socket, and its buffer overflows.
+  const bridge = (mtuBytes: number): KernelObject => ({
+    kind: "link",
+    ns: host,
+    link: { type: "bridge", name: "br0", mtuBytes },
+  });
+  for (let i = 0; i < 1500; i++) await kernel.reconcile("mtu", [bridge(1400 + (i % 2))], signal);
+  assert.equal(heard, 0);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.ok(heard > 0 && heard < 20, `${heard} calls`);
+});
+
+test("a namespace replaced behind our back is noticed", async () => {
+  const host = { path: `${at}/h` };
+  await kernel.reconcile("net", network(host), signal);
+  await using other = await openKernel({ log: silentLog }, signal);
+  await other.reconcile("net", network(host), signal);
+  await other.reconcile("net", [], signal);
+  await other.reconcile("net", [{ kind: "netns", path: host.path }], signal);
+  assert.deepEqual(
+    kernel.links(host).map(({ name }) => name),
+    ["lo"],
+  );
+});
+
 test("the thread pool and the main thread stay in the namespace they started in", async () => {
   const host = { path: `${at}/h` };
   const own = readlinkSync("/proc/thread-self/ns/net");

@@ -24,6 +24,8 @@ export interface OpenNamespace {
   readonly fd: number;
   readonly inode: number;
   route(): NetlinkSocket;
+  /** Not opened for one use and closed: closing waits when something was deleted lately (nftables/contexts.ts). */
+  netfilter(): NetlinkSocket;
   reaper(): LinkReaper;
   /** Link indexes by name, as last seen; a stale one gives ENODEV and is then looked up afresh. */
   readonly linkIndexes: Map<string, number>;
@@ -40,6 +42,7 @@ export class Namespaces implements AsyncDisposable {
   /** @throws {KernelError} ENOENT when there is none at the path. */
   get(ns: Netns): OpenNamespace {
     const key = nsKey(ns);
+    if (ns !== "host") this.#forgetIfReplaced(ns.path);
     const known = this.#open.get(key);
     if (known !== undefined) return known;
     const opened = new CachedNamespace(ns === "host" ? ownNamespaceFd() : openPath(ns.path), ns !== "host");
@@ -54,10 +57,7 @@ export class Namespaces implements AsyncDisposable {
 
   /** Makes the namespace unless the path is one already. Returns whether it was made. */
   ensure(path: string): boolean {
-    if (isNamespaceFile(path)) {
-      this.#forgetIfReplaced(path);
-      return false;
-    }
+    if (isNamespaceFile(path)) return false;
     this.#forget(path);
     const step = `make network namespace "${path}"`;
     mkdirSync(dirname(path), { recursive: true });
@@ -89,30 +89,44 @@ export class Namespaces implements AsyncDisposable {
     this.#closing.add(tracked);
   }
 
-  /** Somebody else may have removed the namespace and made another one at the same path. */
+  /**
+   * Somebody else may have removed the namespace, or made another one at the same path (a /proc path, even by the reuse of a
+   * process id). While we hold one open nothing else can have its inode.
+   */
   #forgetIfReplaced(path: string): void {
     const known = this.#open.get(path);
-    if (known !== undefined && known.inode !== statSync(path).ino) this.#forget(path);
+    if (known === undefined) return;
+    const now = statSync(path, { throwIfNoEntry: false });
+    if (now?.ino !== known.inode || now.dev !== known.device) this.#forget(path);
   }
 }
 
 class CachedNamespace implements OpenNamespace {
   readonly fd: number;
   readonly inode: number;
+  readonly device: number;
   readonly linkIndexes = new Map<string, number>();
   readonly #owned: boolean;
   #route: NetlinkSocket | undefined;
+  #netfilter: NetlinkSocket | undefined;
   #reaper: LinkReaper | undefined;
 
   constructor(fd: number, owned: boolean) {
     this.fd = fd;
-    this.inode = fstatSync(fd).ino;
+    const { ino, dev } = fstatSync(fd);
+    this.inode = ino;
+    this.device = dev;
     this.#owned = owned;
   }
 
   route(): NetlinkSocket {
     this.#route ??= inNamespace(this.fd, () => openNetlink("route"));
     return this.#route;
+  }
+
+  netfilter(): NetlinkSocket {
+    this.#netfilter ??= inNamespace(this.fd, () => openNetlink("netfilter"));
+    return this.#netfilter;
   }
 
   reaper(): LinkReaper {
@@ -128,6 +142,7 @@ class CachedNamespace implements OpenNamespace {
     this.#reaper = undefined;
     if (reaper !== undefined) await reaper[Symbol.asyncDispose]();
     route?.[Symbol.dispose]();
+    this.#netfilter?.[Symbol.dispose]();
     if (this.#owned) closeSync(this.fd);
   }
 }
@@ -163,11 +178,12 @@ export function removeNamespaceFile(path: string): void {
   }
 }
 
-/** Paths of the namespace files, live or dead, in a directory. */
+/** Paths of the namespace files in a directory: live ones, and the empty files that dead ones leave. */
 export function namespaceFiles(directory: string): readonly string[] {
   if (!existsSync(directory)) return [];
   return readdirSync(directory, { withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map((entry) => join(directory, entry.name))
+    .filter((path) => isNamespaceFile(path) || statSync(path).size === 0)
     .sort(compareText);
 }

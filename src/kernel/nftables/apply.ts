@@ -1,29 +1,26 @@
-import { KeyedMutex } from "../../base/async.ts";
 import { errno } from "../ffi/errno.ts";
-import { inNamespace } from "../ffi/namespace.ts";
 import { KernelError } from "../kernel.ts";
-import { type Netns, type NftElement, type NftTable, nsKey } from "../model.ts";
-import { openNetlink } from "../netlink/socket.ts";
+import type { NftElement, NftTable } from "../model.ts";
 import type { Namespaces } from "../netns/namespaces.ts";
 import { describeStep, type NftStep, type StepContext } from "../ops.ts";
-import { NftContext } from "./context.ts";
+import type { NftContext } from "./context.ts";
+import type { NftContexts } from "./contexts.ts";
 import { elementsInListing } from "./listing.ts";
 import { elementId, tableComment, tableId, tableIdOf, transaction } from "./script.ts";
 import { commentOf } from "./tables.ts";
 
-/** Applies nftables steps. The host's context is kept; other namespaces' are opened for a step and closed after it. */
-export class NftApplier implements AsyncDisposable {
+/** Applies nftables steps, each as one transaction. */
+export class NftApplier {
   readonly #namespaces: Namespaces;
-  readonly #mutex = new KeyedMutex();
-  readonly #closing = new Set<Promise<void>>();
-  #host: NftContext | undefined;
+  readonly #contexts: NftContexts;
 
-  constructor(namespaces: Namespaces) {
+  constructor(namespaces: Namespaces, contexts: NftContexts) {
     this.#namespaces = namespaces;
+    this.#contexts = contexts;
   }
 
   apply(step: NftStep, context: StepContext): Promise<void> {
-    return this.use(step.ns, async (nft) => {
+    return this.#contexts.use(step.ns, async (nft) => {
       const { tables, carried, isThere } = this.#replacing(nft, step, context);
       const work = { ...step, ensureTables: tables };
       const claimed = tables.flatMap((table) => context.elementsOf(step.ns, table));
@@ -42,30 +39,6 @@ export class NftApplier implements AsyncDisposable {
     });
   }
 
-  /** Runs `body` with a context on the namespace; nobody else uses the context meanwhile. */
-  use<T>(ns: Netns, body: (nft: NftContext) => Promise<T>): Promise<T> {
-    return this.#mutex.run(nsKey(ns), async () => {
-      const { fd } = this.#namespaces.get(ns);
-      if (ns === "host") {
-        this.#host ??= new NftContext(fd);
-        return body(this.#host);
-      }
-      const nft = new NftContext(fd);
-      try {
-        return await body(nft);
-      } finally {
-        const closing = nft[Symbol.asyncDispose]().finally(() => this.#closing.delete(closing));
-        this.#closing.add(closing);
-      }
-    });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    const host = this.#host;
-    this.#host = undefined;
-    await Promise.all([...this.#closing, host?.[Symbol.asyncDispose]()]);
-  }
-
   /**
    * The tables that really have to be replaced, and the elements in them that no unit has claimed yet: after a restart they belong
    * to units that are still to come, and must not go missing until then.
@@ -80,8 +53,7 @@ export class NftApplier implements AsyncDisposable {
     readonly isThere: (table: NftTable) => boolean;
   } {
     if (step.ensureTables.length === 0) return { tables: [], carried: [], isThere: () => false };
-    const { fd } = this.#namespaces.get(step.ns);
-    using socket = inNamespace(fd, () => openNetlink("netfilter"));
+    const socket = this.#namespaces.get(step.ns).netfilter();
     const tables: NftTable[] = [];
     const carried: NftElement[] = [];
     const absent = new Set<string>();

@@ -9,6 +9,7 @@ const asideBytes = 128 * 1024;
 /** libnftables on one namespace: its socket is opened with it and stays there. One call at a time. */
 export class NftContext implements AsyncDisposable {
   readonly #handle: NftHandle;
+  #deleted = false;
 
   /** About 60 µs and 130 KB. */
   constructor(namespaceFd: number) {
@@ -19,10 +20,16 @@ export class NftContext implements AsyncDisposable {
   /** All of the script or nothing of it. @throws {KernelError} with nft's first line of complaint. */
   async run(step: string, script: string): Promise<void> {
     const library = libnftables();
+    this.#deleted ||= /^delete /m.test(script);
     const result =
       script.length > asideBytes ? await library.runAside(this.#handle, script) : library.run(this.#handle, script);
     if (result !== 0) throw nftError(step, library.errors(this.#handle));
     library.output(this.#handle);
+  }
+
+  /** Whether a script that it ran had deletions in it. */
+  get hasDeleted(): boolean {
+    return this.#deleted;
   }
 
   /** What a `list` or `get` prints, or undefined when there is no such thing. */
