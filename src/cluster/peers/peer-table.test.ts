@@ -96,4 +96,22 @@ describe("PeerTable", () => {
     assert.deepEqual(calls, ["join n", "put overlay_peer_table n e1"]);
     assert.equal(watchers.length, 1);
   });
+
+  it("joins a network once in each gossip, however often it is asked", async () => {
+    const first = fakeGossip();
+    let current = first.gossip;
+    const table = openPeerTable({ gossip: () => current, log: silentLog });
+    await table.join("n");
+    await table.join("n");
+    table.reopened();
+    assert.deepEqual(first.calls, ["join n"]);
+    table.leave("n");
+    await table.join("n");
+    assert.deepEqual(first.calls, ["join n", "leave n", "join n"]);
+    const second = fakeGossip();
+    current = second.gossip;
+    table.reopened();
+    await table.join("n");
+    assert.deepEqual(second.calls, ["join n"]);
+  });
 });

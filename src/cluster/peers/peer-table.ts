@@ -42,6 +42,8 @@ class GossipPeerTable implements PeerTable, Disposable {
     { readonly table: string; readonly networkId: string; readonly key: string; readonly value: Uint8Array }
   >();
   readonly #watches = new Set<Watch>();
+  /** What was asked of which gossip: one that is told twice refuses. */
+  readonly #joining = new Map<string, { readonly gossip: Gossip; readonly done: Promise<void> }>();
 
   constructor(options: PeerTableOptions) {
     this.#options = options;
@@ -49,11 +51,13 @@ class GossipPeerTable implements PeerTable, Disposable {
 
   async join(networkId: string): Promise<void> {
     this.#joined.add(networkId);
-    await this.#options.gossip()?.joinNetwork(networkId);
+    const gossip = this.#options.gossip();
+    if (gossip !== undefined) await this.#joinIn(gossip, networkId);
   }
 
   leave(networkId: string): void {
     this.#joined.delete(networkId);
+    this.#joining.delete(networkId);
     for (const [id, entry] of this.#published) if (entry.networkId === networkId) this.#published.delete(id);
     this.#options.gossip()?.leaveNetwork(networkId);
   }
@@ -97,7 +101,7 @@ class GossipPeerTable implements PeerTable, Disposable {
     const gossip = this.#options.gossip();
     if (gossip === undefined) return;
     for (const networkId of this.#joined) {
-      gossip.joinNetwork(networkId).catch((error: unknown) => {
+      this.#joinIn(gossip, networkId).catch((error: unknown) => {
         this.#options.log.warn("cannot join a network's gossip", { network: networkId, error });
       });
     }
@@ -108,6 +112,14 @@ class GossipPeerTable implements PeerTable, Disposable {
   [Symbol.dispose](): void {
     for (const watch of this.#watches) watch.running?.[Symbol.dispose]();
     this.#watches.clear();
+  }
+
+  #joinIn(gossip: Gossip, networkId: string): Promise<void> {
+    const known = this.#joining.get(networkId);
+    if (known?.gossip === gossip) return known.done;
+    const done = gossip.joinNetwork(networkId);
+    this.#joining.set(networkId, { gossip, done });
+    return done;
   }
 
   #put(table: string, networkId: string, key: string, value: Uint8Array): void {
