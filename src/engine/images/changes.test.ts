@@ -42,6 +42,7 @@ describe("applyChanges()", () => {
       [['VOLUME ["/a b"]'], { Volumes: { "/a b": {} } }],
       [["ENV a=1 \\", "  b=2", "# said", "ENV a=3"], { Env: ["a=3", "b=2"] }],
       [["ENV a='$x' b=\"\\$x\" c=a\\ b"], { Env: ["a=$x", "b=$x", "c=a b"] }],
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: the instruction language, not a template
       [["ENV a=1", "ENV b=${a}2 c=${n:-3} d=${a:+4} e=$n."], { Env: ["a=1", "b=12", "c=3", "d=4", "e=."] }],
       [["HEALTHCHECK NONE"], { Healthcheck: { Test: ["NONE"] } }],
       [["WORKDIR /a/../b/./c/"], { WorkingDir: "/b/c" }],
