@@ -283,6 +283,7 @@ class HostNetworks implements Networks {
     if (this.#options.swarm().role === "none") await this.#swarmSide.leave(signal);
     else await this.#swarmSide.reopenBalancers(signal);
     await this.#sandboxes.releaseDead(isAlive);
+    await this.#swarmSide.reap(signal);
     const swept = await this.#options.kernel.sweep(join(this.#options.execRoot, "netns"), signal);
     if (swept.length > 0) this.#options.log.info("swept what dead processes left", { objects: swept.length });
     crashPoint("networks.recovered");

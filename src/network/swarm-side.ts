@@ -31,6 +31,8 @@ export class SwarmSide {
   readonly #watches = new Map<string, Disposable>();
   /** To be forgotten as soon as their last container endpoint is gone. */
   readonly #doomed = new Set<string>();
+  /** Asked for in this life. Networks of an earlier one stay for their containers, until the manager asks for them again. */
+  readonly #asked = new Set<string>();
 
   constructor(deps: SwarmSideDeps) {
     this.#deps = deps;
@@ -47,6 +49,7 @@ export class SwarmSide {
 
   install(wanted: SwarmNetwork, signal: AbortSignal): Promise<void> {
     const { network, nodeAddress } = wanted;
+    this.#asked.add(network.id);
     return this.#mutex.run(network.id, async () => {
       await this.#deps.peerTable.refresh();
       this.#doomed.delete(network.id);
@@ -64,14 +67,22 @@ export class SwarmSide {
     return this.#mutex.run(networkId, async () => {
       const network = this.#deps.catalogue.network(networkId);
       if (network === undefined || network.scope !== "swarm") return;
+      this.#asked.delete(networkId);
       this.#doomed.add(networkId);
       await this.#forgetUnused(network, signal);
     });
   }
 
-  /** Finishes removals that waited for a container. */
+  /** Forgets the networks that only waited for their last container. */
   async reap(signal: AbortSignal): Promise<void> {
     for (const id of [...this.#doomed]) await this.remove(id, signal);
+    for (const { network } of this.#swarmRecords()) {
+      // The node is always on ingress, whether or not it can hear its manager say so.
+      if (network.spec.ingress) continue;
+      await this.#mutex.run(network.id, async () => {
+        if (!this.#asked.has(network.id)) await this.#forgetUnused(network, signal);
+      });
+    }
   }
 
   async setIngress(ingress: SwarmNetwork | undefined, signal: AbortSignal): Promise<void> {

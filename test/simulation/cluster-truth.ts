@@ -46,21 +46,19 @@ function isUsed(host: SimulatedHost, network: Network): boolean {
 }
 
 /** Endpoints are exactly those of the containers that run, and the node's own on each network it has. */
-async function wrongInstalled(
-  host: SimulatedHost,
-  networks: ReadonlyMap<string, Network>,
-): Promise<readonly string[]> {
+async function wrongInstalled(host: SimulatedHost, networks: ReadonlyMap<string, Network>): Promise<readonly string[]> {
   return [...networks.values()].flatMap((network) => {
     const balancer = network.spec.ingress ? "ingress-sbox" : `lb-${network.spec.name}`;
     const own = isUsed(host, network) ? [`${network.spec.name}-endpoint`, balancer] : [];
     const found = host.networks.endpoints(network.id).map(({ name }) => name);
     const containers = found.filter((name) => !own.includes(name));
     const what = (side: string, names: readonly string[]) =>
-      `${host.name}: endpoints on ${network.spec.name} ${side} ${JSON.stringify([...names].sort())}`;
+      `${host.name}: endpoints on ${network.spec.name} ${side} ${JSON.stringify(names)}`;
     const wanted = containersOn(host, network);
     const out: string[] = [];
     if (!isSameSet(containers, wanted)) out.push(`${what("are", found)}, ${what("expected", wanted)}`);
-    if (found.length - containers.length !== (own.length > 0 ? 1 : 0)) out.push(`${what("are", found)}, own is missing`);
+    if (found.length - containers.length !== (own.length > 0 ? 1 : 0))
+      out.push(`${what("are", found)}, own is missing`);
     return out;
   });
 }

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { IpAddress } from "../../src/base/ip.ts";
 import type { Log } from "../../src/base/log.ts";
 import type { Random } from "../../src/base/random.ts";
 import type { NetworkSpec } from "../../src/network/mod.ts";
@@ -11,8 +12,11 @@ import { MemoryStore } from "../../src/store/mod.ts";
 import { disagreements } from "./cluster-truth.ts";
 import { foundSwarm } from "./control-plane.ts";
 import { World } from "./gossip-world.ts";
+import { orderFiles } from "./ordered-files.ts";
 import { SimulatedHost } from "./simulated-host.ts";
 import { WeftProcess } from "./weft-process.ts";
+
+orderFiles();
 
 export interface ClusterOptions {
   readonly seed: number;
@@ -99,7 +103,9 @@ export class ClusterWorld implements Disposable {
   }
 
   async createNetwork(name: string): Promise<void> {
-    const { network } = await this.finish(this.manager.networks.create(overlaySpec(name), new AbortController().signal));
+    const { network } = await this.finish(
+      this.manager.networks.create(overlaySpec(name), new AbortController().signal),
+    );
     this.overlays.set(name, network.id);
   }
 
@@ -114,6 +120,14 @@ export class ClusterWorld implements Disposable {
     return this.host(where.on)
       .run(name, where.networks)
       .then(() => {});
+  }
+
+  async runWithAddress(
+    name: string,
+    where: { readonly on: number; readonly network: string; readonly address: IpAddress },
+  ): Promise<void> {
+    this.names.add(name);
+    await this.host(where.on).run(name, [{ network: where.network, ipv4: where.address }]);
   }
 
   /** Packets and connections between the two sides are cut. */
@@ -183,9 +197,9 @@ export class ClusterWorld implements Disposable {
   }
 }
 
-/** Node's own list of what will call back: turns of the loop, and files being read. */
+/** Node's own list of what will call back: further turns of the loop. Files are read at once. */
 function isBusy(): boolean {
-  return process.getActiveResourcesInfo().some((kind) => kind === "Immediate" || /^F(SReq|ileHandle)/.test(kind));
+  return process.getActiveResourcesInfo().includes("Immediate");
 }
 
 function overlaySpec(name: string): NetworkSpec {

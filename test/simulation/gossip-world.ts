@@ -146,7 +146,11 @@ export class World {
     this.#after(delayMs, () => {
       if (!isDisposed) run();
     });
-    return { [Symbol.dispose]: () => void (isDisposed = true) };
+    return {
+      [Symbol.dispose]() {
+        isDisposed = true;
+      },
+    };
   }
 
   isCut(addressA: string, addressB: string): boolean {

@@ -21,7 +21,7 @@ import {
   type Sandbox,
   type SandboxRequest,
 } from "../../src/network/mod.ts";
-import { aesSeal, MemoryStore } from "../../src/store/mod.ts";
+import { aesSeal, type MemoryStore } from "../../src/store/mod.ts";
 import type { SessionMessage } from "../../src/wire/gen/swarm_dispatcher_pb.ts";
 import { NodeDescriptionSchema } from "../../src/wire/gen/swarm_types_pb.ts";
 import { dial, managerPort, openManager, type SimulatedManager } from "./control-plane.ts";
@@ -53,7 +53,6 @@ interface Life {
   readonly process: WeftProcess;
   readonly networks: Networks;
   readonly swarm: ClusterNetworks;
-  readonly worker: Worker;
   readonly manager: SimulatedManager | undefined;
   gossip: SimulatedGossip | undefined;
 }
@@ -122,8 +121,6 @@ export class SimulatedHost {
   kill(): void {
     const process = this.#life?.process ?? this.#starting;
     process?.kill();
-    const gossip = this.#life?.gossip;
-    if (gossip !== undefined) this.#options.world.crash(gossip.host);
     this.#life = undefined;
     this.#starting = undefined;
     this.kernel = this.kernel.restart();
@@ -171,6 +168,13 @@ export class SimulatedHost {
     const { networks, gossip } = this.#alive();
     await networks.leaveSwarm(never);
     await gossip?.leave();
+  }
+
+  address4(name: string, network: string): IpAddress {
+    const sandbox = this.networks.sandbox(this.#container(name).sandboxId);
+    const endpoint = sandbox?.endpoints.find(({ networkName }) => networkName === network);
+    if (endpoint?.ipv4 === undefined) throw new Error(`${name} has no address on ${network}`);
+    return endpoint.ipv4.address;
   }
 
   sandboxPath(name: string): string {
@@ -238,11 +242,13 @@ export class SimulatedHost {
         .filter(({ subsystem }) => subsystem === gossipSubsystem)
         .map(({ key, lamportTime }) => ({ key, lamportTime }));
       if (life.gossip !== undefined || !process.isRunning) return;
-      life.gossip = new SimulatedGossip(world, this.address, keys);
+      const gossip = new SimulatedGossip(world, this.address, keys);
+      life.gossip = gossip;
+      process.ended.addEventListener("abort", () => world.crash(gossip.host));
       table.reopened();
       gossipReady.resolve();
       // Only feeds the machine: cannot fail.
-      if (!isManager) void life.gossip.join([this.#options.manager().address]);
+      if (!isManager) void gossip.join([this.#options.manager().address]);
     };
     const agent = new Agent({
       remotes: new Remotes([peer]),
@@ -271,15 +277,16 @@ export class SimulatedHost {
     scope.failed.addEventListener("abort", () => {
       if (process.isRunning) queueMicrotask(() => Promise.reject(scope.failed.reason));
     });
-    return Object.assign(life, { process, networks, swarm, worker, manager });
+    return Object.assign(life, { process, networks, swarm, manager });
   }
 
   /** As the engine does: living containers are taken over, then what belongs to nobody goes. */
-  async #recover({ networks, swarm, worker }: Life): Promise<void> {
+  async #recover({ networks, swarm }: Life): Promise<void> {
     for (const request of this.containers.values()) await networks.openSandbox(request, never);
-    await networks.recovered(new Set([...this.containers.values()].map(({ sandboxId }) => sandboxId)), never);
-    void worker;
-    void swarm;
+    const living = [...this.containers.values()].map(({ sandboxId }) => sandboxId);
+    await networks.recovered(new Set(living), never);
+    const endpoints = living.flatMap((id) => networks.sandbox(id)?.endpoints ?? []);
+    await swarm.keepOnly(new Set(endpoints.flatMap(({ attachmentId }) => attachmentId ?? [])));
   }
 
   #openResolver({ path }: { readonly path: string }, names: NameView) {
@@ -294,9 +301,7 @@ export class SimulatedHost {
   }
 
   #request(name: string, networks: readonly (string | Partial<EndpointRequest>)[]): SandboxRequest {
-    const endpoints = networks.map((network) =>
-      endpointRequest(typeof network === "string" ? { network } : network),
-    );
+    const endpoints = networks.map((network) => endpointRequest(typeof network === "string" ? { network } : network));
     return {
       sandboxId: newHexId(this.#random),
       containerId: newHexId(this.#random),
