@@ -176,7 +176,10 @@ describe("a swarm of two of our nodes over real TLS", () => {
 
     const nodeId = manager.swarm.info().nodeId;
     await worker.swarm.networks.attach({ target: "lasting", addresses: [], containerId: "lost" }, signal);
-    await manager.restart();
+    const restarting = manager.restart();
+    const meanwhile = worker.swarm.networks.attach({ target: "lasting", addresses: [], containerId: "c6" }, signal);
+    await restarting;
+    await worker.swarm.networks.detach((await meanwhile).attachmentId);
     await eventually("manager active again", () => manager.swarm.info().state === "active");
     assert.equal(manager.swarm.info().nodeId, nodeId);
     await eventually(

@@ -1,8 +1,3 @@
-import type { Gossip } from "../gossip/mod.ts";
-import type { PeerTable, SwarmNetworks } from "../network/mod.ts";
-import { SwarmNode, type SwarmOptions } from "./node/swarm-node.ts";
-import type { Swarm } from "./swarm.ts";
-
 /**
  * The swarm: certificate authority, join tokens, the manager's store, allocator and dispatcher, and the agent that every
  * node runs. Speaks swarmkit's gRPC on 2377. Decides who is in, which addresses and networks there are and what runs where.
@@ -10,6 +5,11 @@ import type { Swarm } from "./swarm.ts";
 export type { SwarmOptions } from "./node/swarm-node.ts";
 export { openPeerTable } from "./peers/peer-table.ts";
 export type * from "./swarm.ts";
+
+import type { Gossip } from "../gossip/mod.ts";
+import type { PeerTable, SwarmNetworks } from "../network/mod.ts";
+import { SwarmNode, type SwarmOptions } from "./node/swarm-node.ts";
+import type { Swarm } from "./swarm.ts";
 
 /** What the daemon wires up: the API's view, and what the network room asks of a swarm. */
 export interface OpenSwarm extends Swarm {

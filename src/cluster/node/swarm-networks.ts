@@ -1,4 +1,4 @@
-import { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { anySignal } from "../../base/async.ts";
 import type { Clock } from "../../base/clock.ts";
 import { EngineError, messageOf } from "../../base/errors.ts";
@@ -14,6 +14,9 @@ import { refusal } from "./texts.ts";
 const attachTimeoutMs = 20_000;
 const detachTimeoutMs = 5000;
 const detachRetryMs = 2000;
+const attachRetryMs = 200;
+/** The connection or the manager went away; nothing was decided. */
+const awayCodes: ReadonlySet<Code> = new Set([Code.Unavailable, Code.Aborted, Code.Canceled]);
 
 export interface SwarmNetworksOptions {
   readonly role: () => SwarmNetworks["role"];
@@ -68,7 +71,7 @@ export class ClusterNetworks implements SwarmNetworks {
     let attachmentId: string | undefined;
     try {
       attachmentId = await node.worker.claim(request, until);
-      attachmentId ??= await node.agent.attachNetwork(request, until);
+      attachmentId ??= await this.#askUntilHeard(node, request, until);
       return await node.worker.running(attachmentId, until);
     } catch (error) {
       if (attachmentId !== undefined) this.#detachLater(node, attachmentId);
@@ -109,6 +112,22 @@ export class ClusterNetworks implements SwarmNetworks {
       for (const id of await node.worker.unclaimed(attachmentIds, node.signal)) this.#detachLater(node, id);
     };
     void giveUp().catch(() => {}); // only ever ended by the node's own end
+  }
+
+  /** A manager that is just being restarted is asked again; what it refuses is final. */
+  async #askUntilHeard(
+    node: ActiveNode,
+    request: { readonly target: string; readonly addresses: readonly IpAddress[]; readonly containerId: string },
+    signal: AbortSignal,
+  ): Promise<string> {
+    for (;;) {
+      try {
+        return await node.agent.attachNetwork(request, signal);
+      } catch (error) {
+        if (signal.aborted || !(error instanceof ConnectError) || !awayCodes.has(error.code)) throw error;
+        await this.#options.clock.sleep(attachRetryMs, signal);
+      }
+    }
   }
 
   #detachLater(node: ActiveNode, attachmentId: string): void {

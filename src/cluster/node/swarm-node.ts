@@ -367,6 +367,12 @@ export class SwarmNode implements Swarm {
     tries: "once" | "until it works",
     signal: AbortSignal,
   ): Promise<Enrolled> {
+    // A crash between the certificate and the membership: the node exists already.
+    const credentials = await this.#certificates.load();
+    if (credentials !== undefined) {
+      const identity = verifyChain(credentials.chainPem, credentials.rootPem, this.#options.clock.wall());
+      return { identity, credentials };
+    }
     for (;;) {
       try {
         return await enrol(membership, this.#options, signal);
