@@ -274,6 +274,40 @@ describe("Images.pull()", { timeout: 60_000 }, () => {
     ]);
   });
 
+  it("goes on for the others when the pull that began a download is cancelled", async () => {
+    const shared = await makeImage([{ kept: randomBytes(3 << 20) }]);
+    const layer = shared.layers[0]?.digest ?? "-";
+    await push(registry, shared, { repository: "kept", tag: "1" });
+    let fetched = 0;
+    const gate = Promise.withResolvers<void>();
+    await using proxy = await startProxy(registry, {
+      observe: (url) => {
+        if (url.pathname.includes(layer)) fetched += 1;
+      },
+      pauseAfterBytes: (url) => (url.pathname.includes(layer) ? 1_500_000 : undefined),
+      pause: gate.promise,
+    });
+    const begun = Promise.withResolvers<void>();
+    const joined = Promise.withResolvers<void>();
+    const stop = new AbortController();
+    const watch = (done: () => void) => ({
+      progress: ({ status }: Progress) => {
+        if (status === "Downloading") done();
+      },
+    });
+    const one = world.images.pull(`${proxy.host}/kept:1`, watch(begun.resolve), stop.signal);
+    one.catch(() => {});
+    await begun.promise;
+    const two = world.images.pull(`${proxy.host}/kept:1`, watch(joined.resolve), never);
+    await joined.promise;
+    stop.abort(new Error("ctrl-c"));
+    await assert.rejects(one, /ctrl-c/);
+    gate.resolve();
+    await two;
+    assert.equal(fetched, 1);
+    assert.equal((await world.images.find(`${proxy.host}/kept:1`)).id, shared.id);
+  });
+
   it("moves a tag and keeps the image that had it", async () => {
     const [first, second] = [await makeImage([{ v: "1" }]), await makeImage([{ v: "2" }])];
     await push(registry, first, { repository: "moving", tag: "latest" });
@@ -306,6 +340,8 @@ interface Tampering {
   readonly body?: (url: URL, bytes: Buffer) => Buffer;
   readonly cutAfterBytes?: (url: URL) => number | undefined;
   readonly stallAfterBytes?: (url: URL) => number | undefined;
+  readonly pauseAfterBytes?: (url: URL) => number | undefined;
+  readonly pause?: Promise<void>;
 }
 
 /** Passes requests on to the registry and spoils what comes back. */
@@ -327,9 +363,16 @@ async function startProxy(registry: Registry, tampering: Tampering): Promise<{ h
         outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
         const cut = tampering.cutAfterBytes?.(url);
         const stall = tampering.stallAfterBytes?.(url);
+        const pause = tampering.pauseAfterBytes?.(url);
         if (cut !== undefined) outgoing.write(bytes.subarray(0, cut), () => outgoing.socket?.end());
         else if (stall !== undefined) outgoing.write(bytes.subarray(0, stall));
-        else outgoing.end(bytes);
+        else if (pause !== undefined) {
+          outgoing.write(bytes.subarray(0, pause));
+          tampering.pause?.then(
+            () => outgoing.end(bytes.subarray(pause)),
+            () => outgoing.destroy(),
+          );
+        } else outgoing.end(bytes);
       });
     });
     forward.end();

@@ -13,6 +13,7 @@ import { digestOf } from "./codec.ts";
 
 /** Messages of 1 MiB: containerd takes up to 16 MiB, and larger ones gain nothing. */
 const chunkBytes = 1 << 20;
+const closeTimeoutMs = 1000;
 const lockedRetryMs = 50;
 const lockedRetries = 100;
 
@@ -115,7 +116,7 @@ export async function openBlob(
   signal: AbortSignal,
 ): Promise<BlobWriter | undefined> {
   for (let attempt = 0; ; attempt++) {
-    const stream = new WriteStream(containerd, spec.ref, signal);
+    const stream = new WriteStream(containerd, spec.ref, clock, signal);
     try {
       await stream.send({
         action: WriteAction.STAT,
@@ -222,6 +223,7 @@ class WriteStream {
   readonly opened: Promise<WriteContentResponse>;
   readonly committed: Promise<WriteContentResponse>;
   readonly #ref: string;
+  readonly #clock: Clock;
   readonly #abort = new AbortController();
   readonly #answers: Promise<void>;
   #pending: { message: WriteInit; taken: () => void } | undefined;
@@ -230,8 +232,9 @@ class WriteStream {
   #failure: { readonly error: unknown } | undefined;
   #onFailure: ((error: unknown) => void) | undefined;
 
-  constructor(containerd: Containerd, ref: string, signal: AbortSignal) {
+  constructor(containerd: Containerd, ref: string, clock: Clock, signal: AbortSignal) {
     this.#ref = ref;
+    this.#clock = clock;
     const opened = Promise.withResolvers<WriteContentResponse>();
     const committed = Promise.withResolvers<WriteContentResponse>();
     this.opened = opened.promise;
@@ -257,9 +260,8 @@ class WriteStream {
     this.#ended = true;
     this.#wake?.();
     // An orderly end frees containerd's lock at once; one that hangs is cut off.
-    const cut = setTimeout(() => this.#abort.abort(new Error("closed")), 1000);
+    using _cut = this.#clock.after(closeTimeoutMs, () => this.#abort.abort(new Error("closed")));
     await this.#answers;
-    clearTimeout(cut);
   }
 
   async *#requests(): AsyncGenerator<WriteInit> {

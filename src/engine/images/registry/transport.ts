@@ -1,6 +1,7 @@
 import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from "node:http";
 import { Agent as HttpsAgent, request as httpsRequest } from "node:https";
 import { rootCertificates } from "node:tls";
+import type { Clock } from "../../../base/clock.ts";
 import { messageOf } from "../../../base/errors.ts";
 import type { RegistryTls } from "./endpoint.ts";
 import { TransportError } from "./errors.ts";
@@ -24,17 +25,24 @@ const connectTimeoutMs = 30_000;
 /** A registry that sends nothing for so long has gone away. */
 const idleTimeoutMs = 60_000;
 
-/** Connections to one registry (and where it redirects to), with its own trust. Closed by disposal. */
+/**
+ * Connections to one registry (and where it redirects to), with its own trust. Disposal closes them once the answers under
+ * way are read: a layer that another pull waits for too is not cut off with the pull that began it.
+ */
 export class HttpTransport implements Disposable {
   readonly #http: HttpAgent;
   readonly #https: HttpsAgent;
   readonly #userAgent: string;
+  readonly #clock: Clock;
+  #answersOpen = 0;
+  #closed = false;
 
   constructor(options: {
     readonly tls: RegistryTls;
     readonly verifyTls: boolean;
     readonly userAgent: string;
     readonly proxyEnv: NodeJS.ProcessEnv;
+    readonly clock: Clock;
   }) {
     const { tls } = options;
     const pair = tls.pairs[0];
@@ -47,9 +55,16 @@ export class HttpTransport implements Disposable {
       ...(pair === undefined ? {} : pair),
     });
     this.#userAgent = options.userAgent;
+    this.#clock = options.clock;
   }
 
   [Symbol.dispose](): void {
+    this.#closed = true;
+    this.#closeIfIdle();
+  }
+
+  #closeIfIdle(): void {
+    if (!this.#closed || this.#answersOpen > 0) return;
     this.#http.destroy();
     this.#https.destroy();
   }
@@ -87,11 +102,16 @@ export class HttpTransport implements Disposable {
     request.setTimeout(idleTimeoutMs, () => request.destroy(new Error("net/http: timeout awaiting response")));
     request.once("socket", (socket) => {
       if (!socket.connecting) return;
-      const timer = setTimeout(() => request.destroy(new Error("i/o timeout")), connectTimeoutMs);
-      socket.once("connect", () => clearTimeout(timer));
-      socket.once("close", () => clearTimeout(timer));
+      const timer = this.#clock.after(connectTimeoutMs, () => request.destroy(new Error("i/o timeout")));
+      socket.once("connect", () => timer[Symbol.dispose]());
+      socket.once("close", () => timer[Symbol.dispose]());
     });
     request.once("response", (message) => {
+      this.#answersOpen += 1;
+      message.once("close", () => {
+        this.#answersOpen -= 1;
+        this.#closeIfIdle();
+      });
       resolve({ status: message.statusCode ?? 0, headers: message.headers, body: message });
     });
     request.once("error", (error) => {
