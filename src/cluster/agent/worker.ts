@@ -25,6 +25,20 @@ export interface RunningAttachment {
   readonly addresses: readonly Cidr[];
 }
 
+/** As a container asks for it; `target` is a network's id or name. */
+export interface WantedAttachment {
+  readonly containerId: string;
+  readonly target: string;
+  readonly addresses: readonly string[];
+}
+
+export interface Unheard {
+  readonly wanted: WantedAttachment;
+  readonly kept: string | undefined;
+  /** May be called more than once for one attachment. */
+  readonly giveUp: (attachmentId: string) => void;
+}
+
 type Progress = { readonly kind: "waiting" } | { readonly kind: "running" } | { readonly kind: "ended" };
 const waiting: Progress = { kind: "waiting" };
 const retryMs = 1000;
@@ -51,6 +65,8 @@ export class Worker {
   readonly #ingressWakeup = new Wakeup();
   /** Attachments that an earlier life of this daemon left, and that no endpoint has claimed yet. */
   readonly #inherited = new Set<string>();
+  /** Asked for without hearing an answer; what was granted all the same is surplus. */
+  readonly #unheard = new Map<string, Unheard>();
   readonly #complete = Promise.withResolvers<void>();
   #isComplete = false;
   #changed = Promise.withResolvers<void>();
@@ -84,6 +100,7 @@ export class Worker {
       // A manager that lost a report hears it again.
       for (const id of named) if (this.#progress.get(id)?.kind === "running") this.#progress.delete(id);
     }
+    this.#giveUpSurplus();
     this.#taskWakeup.ring();
     this.#notify();
   }
@@ -105,23 +122,25 @@ export class Worker {
   }
 
   /** An attachment that the manager still holds for this container, as after a crash of this daemon. It counts as claimed. */
-  async claim(
-    wanted: { readonly containerId: string; readonly target: string; readonly addresses: readonly string[] },
-    signal: AbortSignal,
-  ): Promise<string | undefined> {
+  async claim(wanted: WantedAttachment, signal: AbortSignal): Promise<string | undefined> {
     await withSignal(this.#complete.promise, signal);
-    const { containerId, target, addresses } = wanted;
+    this.#unheard.delete(keyOf(wanted));
     for (const id of this.#inherited) {
       const task = this.#tasks.get(id);
-      if (task?.spec?.runtime.case !== "attachment" || task.spec.runtime.value.containerId !== containerId) continue;
-      const [attachment] = task.networks;
-      const isTarget = attachment?.network?.id === target || attachment?.network?.spec?.annotations?.name === target;
-      const has = (ip: string) => attachment?.addresses.some((text) => tryParseCidr(text)?.address === ip) === true;
-      if (!isTarget || !addresses.every(has)) continue;
+      if (task === undefined || !isFor(task, wanted)) continue;
       this.#inherited.delete(id);
       return id;
     }
     return undefined;
+  }
+
+  /**
+   * One or more calls for an attachment ended without an answer. Those that the manager granted all the same are given up
+   * as they show, except the one that is kept, which a later call got.
+   */
+  giveUpUnheard(unheard: Unheard): void {
+    this.#unheard.set(keyOf(unheard.wanted), unheard);
+    this.#giveUpSurplus();
   }
 
   /** What an earlier life left and nobody wants: not in `claimed`, and not claimed since. Waits for the manager's list. */
@@ -160,6 +179,12 @@ export class Worker {
         }
       }
       await this.#ingressWakeup.wait(signal);
+    }
+  }
+
+  #giveUpSurplus(): void {
+    for (const { wanted, kept, giveUp } of this.#unheard.values()) {
+      for (const task of this.#tasks.values()) if (task.id !== kept && isFor(task, wanted)) giveUp(task.id);
     }
   }
 
@@ -238,6 +263,18 @@ export class Worker {
     this.#changed.resolve();
     this.#changed = Promise.withResolvers<void>();
   }
+}
+
+function keyOf({ containerId, target }: WantedAttachment): string {
+  return `${containerId} ${target}`;
+}
+
+function isFor(task: Task, { containerId, target, addresses }: WantedAttachment): boolean {
+  if (task.spec?.runtime.case !== "attachment" || task.spec.runtime.value.containerId !== containerId) return false;
+  const [attachment] = task.networks;
+  const isTarget = attachment?.network?.id === target || attachment?.network?.spec?.annotations?.name === target;
+  const has = (ip: string) => attachment?.addresses.some((text) => tryParseCidr(text)?.address === ip) === true;
+  return isTarget && addresses.every(has);
 }
 
 function runningOf(task: Task): RunningAttachment {

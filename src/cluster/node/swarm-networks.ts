@@ -29,6 +29,7 @@ export interface SwarmNetworksOptions {
 /** The cluster's networks, as this host's network room asks for them. */
 export class ClusterNetworks implements SwarmNetworks {
   readonly #options: SwarmNetworksOptions;
+  readonly #detaching = new Set<string>();
 
   constructor(options: SwarmNetworksOptions) {
     this.#options = options;
@@ -69,10 +70,14 @@ export class ClusterNetworks implements SwarmNetworks {
     const timeout = this.#options.clock.timeout(attachTimeoutMs);
     const until = anySignal(signal, timeout, node.signal);
     let attachmentId: string | undefined;
+    let kept: string | undefined;
+    const calls = { unheard: 0 };
     try {
       attachmentId = await node.worker.claim(request, until);
-      attachmentId ??= await this.#askUntilHeard(node, request, until);
-      return await node.worker.running(attachmentId, until);
+      attachmentId ??= await this.#askUntilHeard({ node, request, calls }, until);
+      const running = await node.worker.running(attachmentId, until);
+      kept = attachmentId;
+      return running;
     } catch (error) {
       if (attachmentId !== undefined) this.#detachLater(node, attachmentId);
       if (timeout.aborted) {
@@ -84,6 +89,10 @@ export class ClusterNetworks implements SwarmNetworks {
       if (signal.aborted) throw signal.reason;
       const reason = error instanceof ConnectError ? rpcText(error) : messageOf(error);
       throw new EngineError("internal", `Could not attach to network ${target}: ${reason}`, { cause: error }); // compat:
+    } finally {
+      if (calls.unheard > 0) {
+        node.worker.giveUpUnheard({ wanted: request, kept, giveUp: (id) => this.#detachLater(node, id) });
+      }
     }
   }
 
@@ -114,16 +123,25 @@ export class ClusterNetworks implements SwarmNetworks {
     void giveUp().catch(() => {}); // only ever ended by the node's own end
   }
 
-  /** A manager that is just being restarted is asked again; what it refuses is final. */
+  /** A manager that is just being restarted is asked again; what it refuses is final. Counts the calls that may have been granted. */
   async #askUntilHeard(
-    node: ActiveNode,
-    request: { readonly target: string; readonly addresses: readonly IpAddress[]; readonly containerId: string },
+    asking: {
+      readonly node: ActiveNode;
+      readonly request: {
+        readonly target: string;
+        readonly addresses: readonly IpAddress[];
+        readonly containerId: string;
+      };
+      readonly calls: { unheard: number };
+    },
     signal: AbortSignal,
   ): Promise<string> {
+    const { node, request, calls } = asking;
     for (;;) {
       try {
         return await node.agent.attachNetwork(request, signal);
       } catch (error) {
+        if (signal.aborted || (error instanceof ConnectError && awayCodes.has(error.code))) calls.unheard += 1;
         if (signal.aborted || !(error instanceof ConnectError) || !awayCodes.has(error.code)) throw error;
         await this.#options.clock.sleep(attachRetryMs, signal);
       }
@@ -131,6 +149,8 @@ export class ClusterNetworks implements SwarmNetworks {
   }
 
   #detachLater(node: ActiveNode, attachmentId: string): void {
+    if (this.#detaching.has(attachmentId)) return;
+    this.#detaching.add(attachmentId);
     const { clock, log } = this.#options;
     const attempt = async (): Promise<void> => {
       while (!node.signal.aborted) {
@@ -142,7 +162,8 @@ export class ClusterNetworks implements SwarmNetworks {
         }
       }
     };
-    void attempt(); // catches everything itself, ends with the node
+    // Catches everything itself, ends with the node.
+    void attempt().finally(() => this.#detaching.delete(attachmentId));
   }
 
   #control(act: "create" | "remove"): Control {
