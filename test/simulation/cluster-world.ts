@@ -140,6 +140,10 @@ export class ClusterWorld implements Disposable {
     this.#wire.cut(() => false);
   }
 
+  after(delayMs: number, act: () => void): void {
+    this.#wire.after(delayMs, act);
+  }
+
   /** Lets time go on until the work is done. Rejects as it does. */
   async finish<T>(work: Promise<T>, limitMs = 60_000): Promise<T> {
     const end = this.now + limitMs;

@@ -91,6 +91,11 @@ export class SimulatedHost {
     return this.#life !== undefined;
   }
 
+  /** Neither running nor starting. */
+  get isDown(): boolean {
+    return this.#life === undefined && this.#starting === undefined;
+  }
+
   get networks(): Networks {
     return this.#alive().networks;
   }
@@ -100,7 +105,9 @@ export class SimulatedHost {
   }
 
   get process(): WeftProcess {
-    return this.#alive().process;
+    const process = this.#life?.process ?? this.#starting;
+    if (process === undefined) throw new Error(`${this.name} is down`);
+    return process;
   }
 
   get gossipName(): string | undefined {
@@ -114,6 +121,7 @@ export class SimulatedHost {
     this.#starting = process;
     const life = await this.#open(process);
     this.#life = life;
+    this.#starting = undefined;
     await this.#recover(life);
   }
 
