@@ -155,6 +155,17 @@ describe("Dispatcher", () => {
     dispatcher[Symbol.dispose]();
   });
 
+  it("lets a node that registered too often in again, though it kept asking", async () => {
+    const { session, advance } = await setUp();
+    for (let i = 0; i < 3; i++) await session("n1");
+    for (let i = 0; i < 4; i++) {
+      await assert.rejects(session("n1"), /exceeded rate limit/);
+      advance(2000);
+    }
+    advance(1);
+    await session("n1");
+  });
+
   it("takes statuses upwards only, of own tasks only, and forgets attachments that ended", async () => {
     const { dispatcher, session, objects, settle } = await setUp();
     const one = (await session("n1")).message.sessionId;

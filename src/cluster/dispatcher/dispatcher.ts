@@ -231,10 +231,11 @@ export class Dispatcher implements Disposable {
     const atMs = this.#options.clock.now();
     const before = this.#registrations.get(nodeId);
     const count = before !== undefined && atMs - before.atMs <= registrationGapMs ? before.count + 1 : 1;
-    this.#registrations.set(nodeId, { count, atMs });
+    // A refused one does not count: a node that keeps asking would be shut out for ever.
     if (count > maxRegistrations) {
       throw new ConnectError(`node ${nodeId} exceeded rate limit count of registrations`, Code.Unavailable);
     }
+    this.#registrations.set(nodeId, { count, atMs });
   }
 
   /** All five fields, every time: a worker forgets managers that are not named again (T8). */
