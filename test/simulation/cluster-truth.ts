@@ -23,6 +23,26 @@ export async function disagreements(world: ClusterWorld): Promise<readonly strin
   return out;
 }
 
+/** Overlay addresses that two living containers have in their kernels at this moment; never right, settled or not. */
+export function addressesHeldTwice(world: ClusterWorld): readonly string[] {
+  const holders = new Map<string, string>();
+  return world.hosts.flatMap((host) =>
+    [...host.containers.keys()].flatMap((name) => {
+      const path = host.sandboxPath(name);
+      const own = host.kernel.links({ path }).flatMap(({ addresses }) => addresses.map(({ address }) => address));
+      return own.filter(isOverlayAddress).flatMap((address) => {
+        const holder = holders.get(address);
+        holders.set(address, `${name} on ${host.name}`);
+        return holder === undefined ? [] : [`${address} is ${name}'s on ${host.name} and ${holder}'s`];
+      });
+    }),
+  );
+}
+
+function isOverlayAddress(address: string): boolean {
+  return address.startsWith("10.");
+}
+
 async function swarmNetworks(world: ClusterWorld): Promise<ReadonlyMap<string, Network>> {
   const found = new Map<string, Network>();
   for (const host of world.running()) {

@@ -181,9 +181,9 @@ export class ClusterWorld implements Disposable {
   }
 
   /** As `agree`, and stays so. */
-  async settle(limitMs = 60_000): Promise<number> {
+  async settle(limitMs = 60_000, stayMs = 40_000): Promise<number> {
     const ms = await this.agree(limitMs);
-    await this.runFor(40_000);
+    await this.runFor(stayMs);
     const found = await disagreements(this);
     assert.deepEqual(found, [], "it did not stay so");
     return ms;

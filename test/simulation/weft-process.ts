@@ -1,3 +1,4 @@
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Clock } from "../../src/base/clock.ts";
 import type { Random } from "../../src/base/random.ts";
 import type { Kernel, KernelObject, Netns } from "../../src/kernel/mod.ts";
@@ -36,7 +37,8 @@ export class WeftProcess {
   }
 
   kill(): void {
-    this.#killed.abort(new Error("killed"));
+    // What the other end of its connections is told.
+    this.#killed.abort(new ConnectError("connection reset by peer", Code.Unavailable));
   }
 
   /** Calls `crash` right after the `count`-th call into kernel or store from now. */

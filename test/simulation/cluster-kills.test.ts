@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { withSignal } from "../../src/base/async.ts";
+import { addressesHeldTwice } from "./cluster-truth.ts";
+import { type ClusterWorld, scenario } from "./cluster-world.ts";
+import type { SimulatedHost } from "./simulated-host.ts";
+
+interface Deed {
+  readonly name: string;
+  readonly act: (world: ClusterWorld, host: SimulatedHost) => Promise<unknown>;
+}
+
+const deeds: readonly Deed[] = [
+  { name: "run", act: (world) => world.run("a", { on: 2, networks: ["cloth"] }) },
+  { name: "connect", act: (_, host) => host.connect("b", "silk") },
+  { name: "disconnect", act: (_, host) => host.disconnect("b", "cloth") },
+  { name: "remove", act: (_, host) => host.remove("b") },
+];
+
+for (const { name, act } of deeds) {
+  scenario(`weftd is killed after any call of "${name}" into kernel or store`, { hosts: 3 }, async (world) => {
+    const host = world.host(2);
+    await world.createNetwork("cloth");
+    await world.createNetwork("silk");
+    await world.finish(world.run("there", { on: 3, networks: ["cloth", "silk"] }));
+    let crashes = 0;
+    for (let isDone = false; !isDone; ) {
+      await world.finish(world.run("b", { on: 2, networks: ["cloth"] }));
+      await world.agree();
+      const { process } = host;
+      process.crashAfter(crashes + 1, () => host.kill());
+      await world.finish(withSignal(act(world, host), process.ended).catch(() => {}));
+      process.crashAfter(Number.POSITIVE_INFINITY, () => {});
+      isDone = process.isRunning;
+      if (!isDone) crashes += 1;
+      assert.deepEqual(addressesHeldTwice(world), []);
+      // What is on the disk of the engine counts: a run that was cut short is no container, a removed one is none.
+      if (!isDone) await world.finish(host.start());
+      await world.agree(30_000);
+      for (const container of [...host.containers.keys()]) await world.finish(host.remove(container));
+    }
+    assert.ok(crashes >= 5, `only ${crashes} calls`);
+    await world.settle(10_000);
+  });
+}
