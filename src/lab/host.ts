@@ -26,7 +26,7 @@ export async function hostUp(extraArguments: readonly string[], say: Say, signal
     return;
   }
   await refuseOtherEngines(signal);
-  startDetached(
+  const process = startDetached(
     [
       `${home}/weftd`,
       ...["--data-root", host.dataRoot, "--exec-root", host.execRoot, "--pidfile", host.pidFile],
@@ -35,7 +35,7 @@ export async function hostUp(extraArguments: readonly string[], say: Say, signal
     ],
     host.logFile,
   );
-  await waitUntilReady({ ...host, timeoutMs: 60_000 });
+  await waitUntilReady({ ...host, timeoutMs: 60_000, process });
   await makeContext();
   say(`weftd is up. Socket ${host.socket}, log ${host.logFile}`);
   say("Use it with:  docker --context weft ps    or    docker context use weft");

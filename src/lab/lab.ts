@@ -65,12 +65,12 @@ export async function startHost(
   ];
   // The namespace and the host name are the host; everything else of this machine is shared.
   const script = `hostname ${host.hostname} && exec "$@"`;
-  startDetached(
+  const process = startDetached(
     ["nsenter", `--net=${namespacePath(host.namespace)}`, "unshare", "--uts", "sh", "-c", script, "sh", ...daemon],
     host.logFile,
     extra.environment,
   );
-  await waitUntilReady({ ...host, timeoutMs: 60_000 });
+  await waitUntilReady({ ...host, timeoutMs: 60_000, process });
 }
 
 /** Hosts of this lab of which anything exists, a directory or a namespace, by number. */

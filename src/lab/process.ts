@@ -4,14 +4,19 @@ import { readdir, readFile, readlink } from "node:fs/promises";
 import { request } from "node:http";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { EngineError } from "../base/errors.ts";
+import { EngineError, messageOf } from "../base/errors.ts";
+
+/** A command started to outlive us; `ended` aborts when it ends while we still look. */
+export interface Detached {
+  readonly ended: AbortSignal;
+}
 
 /** Starts a command that outlives us, its output appended to `logFile`. */
 export function startDetached(
   command: readonly string[],
   logFile: string,
   environment: Readonly<Record<string, string>> = {},
-): void {
+): Detached {
   mkdirSync(dirname(logFile), { recursive: true });
   const log = openSync(logFile, "a");
   const [file, ...args] = command;
@@ -22,6 +27,10 @@ export function startDetached(
   });
   child.unref();
   closeSync(log);
+  const ended = new AbortController();
+  child.on("error", (error) => ended.abort(error));
+  child.on("exit", (code, signal) => ended.abort(new Error(`ended with ${signal ?? code}`)));
+  return { ended: ended.signal };
 }
 
 /** What a command printed; rejects with its last lines when it fails. */
@@ -58,21 +67,22 @@ export function isAnswering(socketPath: string): Promise<boolean> {
   });
 }
 
-/** Waits for a daemon's socket. @throws with the end of its log when the daemon is gone or too slow. */
+/** Waits for a daemon's socket. @throws with the end of its log when the daemon has ended or is too slow. */
 export async function waitUntilReady(options: {
   readonly socket: string;
   readonly pidFile: string;
   readonly logFile: string;
   readonly timeoutMs: number;
+  readonly process: Detached;
 }): Promise<void> {
   const end = Date.now() + options.timeoutMs;
   while (!(await isAnswering(options.socket))) {
-    if (Date.now() > end) {
+    if (Date.now() > end || options.process.ended.aborted) {
       const log = await readFile(options.logFile, "utf8").catch(() => "");
       const tail = log.trimEnd().split("\n").slice(-5).join("\n");
       throw new EngineError(
         "unavailable",
-        `weftd does not answer on ${options.socket}; the end of ${options.logFile}:\n${tail}`,
+        `weftd ${options.process.ended.aborted ? messageOf(options.process.ended.reason) : `does not answer on ${options.socket}`}; the end of ${options.logFile}:\n${tail}`,
       );
     }
     await sleep(50);
