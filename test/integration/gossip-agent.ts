@@ -45,7 +45,9 @@ const commands: Readonly<Record<string, (...args: string[]) => unknown>> = {
   peers: (id = "") => gossip.networkPeers(id),
   entries: (id = "") => gossip.entries("t", id).map(({ key, value }) => [key, Buffer.from(value).toString()]),
   setKeys: (...keys) =>
-    gossip.setKeys(keys.map((key, i) => ({ key: new Uint8Array(Buffer.from(key, "hex")), lamportTime: BigInt(i + 1) }))),
+    gossip.setKeys(
+      keys.map((key, i) => ({ key: new Uint8Array(Buffer.from(key, "hex")), lamportTime: BigInt(i + 1) })),
+    ),
   leave: () => gossip.leave(),
 };
 

@@ -5,7 +5,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 /** Why these tests cannot run here, or `false`. */
 export const skipReason =
-  process.getuid?.() !== 0 ? "needs root" : existsSync("/usr/sbin/ip") || existsSync("/sbin/ip") ? false : "needs iproute2";
+  process.getuid?.() !== 0
+    ? "needs root"
+    : existsSync("/usr/sbin/ip") || existsSync("/sbin/ip")
+      ? false
+      : "needs iproute2";
 
 export interface Change {
   readonly change: "put" | "delete";
@@ -40,7 +44,9 @@ export class Lab implements AsyncDisposable {
   }
 
   spawn(i: number, command: string, args: readonly string[]): ChildProcess {
-    const child = spawn("ip", ["netns", "exec", this.#name(`h${i}`), command, ...args], { stdio: ["pipe", "pipe", "pipe"] });
+    const child = spawn("ip", ["netns", "exec", this.#name(`h${i}`), command, ...args], {
+      stdio: ["pipe", "pipe", "pipe"],
+    });
     this.#children.add(child);
     child.on("exit", () => this.#children.delete(child));
     return child;
@@ -48,10 +54,16 @@ export class Lab implements AsyncDisposable {
 
   /** Output of a command that ends by itself. */
   run(i: number, command: string, args: readonly string[]): string {
-    return execFileSync("ip", ["netns", "exec", this.#name(`h${i}`), command, ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+    return execFileSync("ip", ["netns", "exec", this.#name(`h${i}`), command, ...args], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+    });
   }
 
-  async agent(i: number, options: { readonly keys: readonly string[]; readonly delegateVersions?: readonly number[] }): Promise<Agent> {
+  async agent(
+    i: number,
+    options: { readonly keys: readonly string[]; readonly delegateVersions?: readonly number[] },
+  ): Promise<Agent> {
     const script = new URL("./gossip-agent.ts", import.meta.url).pathname;
     const child = this.spawn(i, process.execPath, [
       script,
@@ -115,7 +127,12 @@ export class Agent {
     });
     if (child.stdout === null) throw new TypeError("the agent needs its output piped");
     createInterface({ input: child.stdout }).on("line", (line) => {
-      const said = JSON.parse(line) as Partial<Change> & { ready?: string; id?: number; result?: unknown; error?: string };
+      const said = JSON.parse(line) as Partial<Change> & {
+        ready?: string;
+        id?: number;
+        result?: unknown;
+        error?: string;
+      };
       if (said.ready !== undefined) {
         this.name = said.ready;
         resolve(said.ready);

@@ -42,3 +42,27 @@ for (const { name, act } of deeds) {
     await world.settle(10_000);
   });
 }
+
+const sweptPeers = "the sweep at start takes the entries of peers of which the gossip has not told yet";
+
+for (const manager of ["there", "away"] as const) {
+  scenario(
+    `peers stay reachable while weftd starts again, the manager is ${manager}`,
+    { hosts: 4, seeds: [2], todo: sweptPeers },
+    async (world) => {
+      await world.createNetwork("cloth");
+      for (const on of [1, 2, 3, 4]) await world.finish(world.run(`c${on}`, { on, networks: ["cloth"] }));
+      await world.agree(5_000);
+      const host = world.host(2);
+      const before = world.entries(host, "cloth");
+      if (manager === "away") world.manager.kill();
+      host.kill();
+      const starting = host.start();
+      for (let i = 0; i < 100; i++) {
+        await world.runFor(2);
+        assert.deepEqual(world.entries(host, "cloth"), before, `after ${2 * i} ms`);
+      }
+      await world.finish(starting);
+    },
+  );
+}
