@@ -116,9 +116,9 @@ class Churn {
   }
 }
 
-scenario("calm times: containers come, move and go on twenty hosts", { hosts: 20, seeds: [1] }, async (world) => {
+scenario("calm times: containers come, move and go on sixteen hosts", { hosts: 16, seeds: [1] }, async (world) => {
   const churn = new Churn(world, "calm");
-  await churn.play(40);
+  await churn.play(30);
   await churn.end();
   await world.settle(10_000, 5_000);
 });
@@ -128,7 +128,7 @@ scenario(
   { hosts: 10, lossPercent: 10, seeds: [1, 2] },
   async (world) => {
     const churn = new Churn(world, "rough");
-    await churn.play(100);
+    await churn.play(80);
     await churn.end();
     await world.settle(180_000);
   },
