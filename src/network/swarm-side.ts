@@ -44,7 +44,13 @@ export class SwarmSide {
   }
 
   async reopenBalancers(signal: AbortSignal): Promise<void> {
-    for (const { network, nodeAddress } of this.#swarmRecords()) await this.#open(network, nodeAddress, signal);
+    for (const { network } of this.#swarmRecords()) {
+      await this.#mutex.run(network.id, async () => {
+        // The agent is at work already: it may have taken this one away, or given it another address.
+        const record = this.#deps.catalogue.record(network.id);
+        if (record !== undefined) await this.#open(record.network, record.nodeAddress, signal);
+      });
+    }
   }
 
   install(wanted: SwarmNetwork, signal: AbortSignal): Promise<void> {
