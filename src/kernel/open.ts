@@ -4,13 +4,14 @@ import type { Log } from "../base/log.ts";
 import { sendAnnouncement } from "./announce/announce.ts";
 import { kernelAppliers } from "./apply.ts";
 import { type ConntrackMatch, flushConnections } from "./conntrack/flush.ts";
+import { LowDescriptors } from "./ffi/descriptors.ts";
 import { inNamespace, ownNamespaceFd } from "./ffi/namespace.ts";
 import { type Kernel, KernelError, type LinkInfo, type RouteInfo } from "./kernel.ts";
 import { findLink } from "./links.ts";
 import type { KernelObject, Netns } from "./model.ts";
 import { watchLinkChanges } from "./netlink/watcher.ts";
 import { Namespaces } from "./netns/namespaces.ts";
-import { NftContexts } from "./nftables/contexts.ts";
+import { lowDescriptorsNeeded, NftContexts } from "./nftables/contexts.ts";
 import { observeLinks, observeRoutes } from "./observe.ts";
 import { Reconciler } from "./reconciler.ts";
 import { openBoundSocket, openUnboundSocket, type SocketRequest } from "./sockets.ts";
@@ -26,17 +27,21 @@ export async function openKernel(
   // there before the main thread enters another one.
   await readFile("/proc/self/stat");
   ownNamespaceFd();
-  return new LinuxKernel(options.log);
+  return new LinuxKernel(options.log, LowDescriptors.reserve(lowDescriptorsNeeded));
 }
 
 class LinuxKernel implements Kernel, AsyncDisposable {
   readonly #log: Log;
   readonly #namespaces = new Namespaces();
-  readonly #nft = new NftContexts(this.#namespaces);
-  readonly #units = new Reconciler(kernelAppliers(this.#namespaces, this.#nft));
+  readonly #low: LowDescriptors;
+  readonly #nft: NftContexts;
+  readonly #units: Reconciler;
 
-  constructor(log: Log) {
+  constructor(log: Log, low: LowDescriptors) {
     this.#log = log;
+    this.#low = low;
+    this.#nft = new NftContexts(this.#namespaces, low);
+    this.#units = new Reconciler(kernelAppliers(this.#namespaces, this.#nft));
   }
 
   reconcile(unit: string, desired: readonly KernelObject[], signal: AbortSignal): Promise<void> {
@@ -83,6 +88,7 @@ class LinuxKernel implements Kernel, AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#nft[Symbol.asyncDispose]();
+    this.#low[Symbol.dispose]();
     await this.#namespaces[Symbol.asyncDispose]();
   }
 

@@ -1,4 +1,5 @@
 import { familyOf, type IpAddress, ipToBytes } from "../base/ip.ts";
+import { raiseDescriptor } from "./ffi/descriptors.ts";
 import { AF, bindSocket, closeFd, listenSocket, openSocketFd, SOCK, setSocketOption } from "./ffi/libc.ts";
 
 const SO_REUSEADDR: readonly [number, number] = [1, 2];
@@ -32,7 +33,7 @@ export function openBoundSocket(request: SocketRequest): number {
 export function openUnboundSocket(type: "udp4" | "udp6" | "tcp4" | "tcp6"): number {
   const domain = type.endsWith("4") ? AF.inet : AF.inet6;
   const kind = type.startsWith("tcp") ? SOCK.stream : SOCK.datagram;
-  return openSocketFd(`open ${type} socket`, domain, kind | SOCK.nonBlocking, 0);
+  return raiseDescriptor(openSocketFd(`open ${type} socket`, domain, kind | SOCK.nonBlocking, 0));
 }
 
 /**

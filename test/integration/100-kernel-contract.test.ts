@@ -2,6 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { silentLog } from "../../src/base/log.ts";
 import { kernelContract } from "../../src/kernel/contract.ts";
+import { LowDescriptors } from "../../src/kernel/ffi/descriptors.ts";
 import { unshareNetwork } from "../../src/kernel/ffi/libc.ts";
 import { inNamespace } from "../../src/kernel/ffi/namespace.ts";
 import type { Netns } from "../../src/kernel/mod.ts";
@@ -22,7 +23,8 @@ kernelContract("Linux", async () => {
   const open = () => openKernel({ log: silentLog }, signal);
   const kernels = [await open()];
   const namespaces = new Namespaces();
-  const nft = new NftContexts(namespaces);
+  const low = LowDescriptors.reserve(2);
+  const nft = new NftContexts(namespaces, low);
   const fdOf = (ns: Netns) => {
     const fresh = new Namespaces();
     closers.push(() => fresh[Symbol.asyncDispose]());
@@ -55,6 +57,7 @@ kernelContract("Linux", async () => {
       for (const kernel of kernels) await kernel[Symbol.asyncDispose]();
       for (const close of closers) await close();
       await nft[Symbol.asyncDispose]();
+      low[Symbol.dispose]();
       await namespaces[Symbol.asyncDispose]();
       for (const path of namespaceFiles(directory)) removeNamespaceFile(path);
       rmSync(directory, { recursive: true });

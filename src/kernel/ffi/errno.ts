@@ -15,6 +15,7 @@ export const errno = {
   ENODEV: 19,
   ENOTDIR: 20,
   EINVAL: 22,
+  EMFILE: 24,
   ENOSPC: 28,
   EROFS: 30,
   ERANGE: 34,

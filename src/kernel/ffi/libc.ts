@@ -8,6 +8,7 @@ const prototypes = {
   read: "intptr_t read(int fd, _Out_ uint8_t *buffer, size_t size)",
   write: "intptr_t write(int fd, const uint8_t *buffer, size_t size)",
   close: "int close(int fd)",
+  fcntl: "int fcntl(int fd, int command, int argument)",
   setns: "int setns(int fd, int type)",
   unshare: "int unshare(int flags)",
   mount: "int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)",
@@ -20,6 +21,7 @@ const prototypes = {
     "intptr_t sendto(int fd, const uint8_t *buffer, size_t size, int flags, const uint8_t *address, uint32_t length)",
   recv: "intptr_t recv(int fd, _Out_ uint8_t *buffer, size_t size, int flags)",
   setsockopt: "int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)",
+  getsockopt: "int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint8_t *length)",
 } as const;
 
 type Name = keyof typeof prototypes;
@@ -75,6 +77,21 @@ export function closeFd(fd: number): void {
   call("close", fd);
 }
 
+/** The same on a thread of the pool; there can be 256 such calls at a time. */
+export function closeFdAside(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    native("close").async(fd, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+const F_DUPFD_CLOEXEC = 1030;
+
+/** Another descriptor of the same, the lowest free one from `atLeast` on; undefined when there is none. */
+export function duplicateFd(fd: number, atLeast: number): number | undefined {
+  const copy = call("fcntl", fd, F_DUPFD_CLOEXEC, atLeast);
+  return copy < 0 ? undefined : copy;
+}
+
 export const CLONE_NEWNET = 0x40000000;
 
 /** 0, or the errno. */
@@ -125,6 +142,13 @@ export function setSocketOption(
   const bytes = new Uint8Array(4);
   new DataView(bytes.buffer).setInt32(0, value, true);
   checked(step, call("setsockopt", fd, option[0], option[1], bytes, 4));
+}
+
+/** Undefined when the descriptor is no socket. */
+export function socketOption(fd: number, option: readonly [level: number, name: number]): number | undefined {
+  const [bytes, length] = [new Uint8Array(4), Uint8Array.of(4, 0, 0, 0)];
+  if (call("getsockopt", fd, option[0], option[1], bytes, length) < 0) return undefined;
+  return new DataView(bytes.buffer).getInt32(0, true);
 }
 
 /** SO_RCVTIMEO: a blocking receive gives EAGAIN after this long. */

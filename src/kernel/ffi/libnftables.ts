@@ -6,8 +6,7 @@ export type NftHandle = { readonly __nftContext: true };
 
 export interface Libnftables {
   open(): NftHandle;
-  /** On a thread of the pool. */
-  freeAside(handle: NftHandle): Promise<void>;
+  free(handle: NftHandle): void;
   /** 0 when the whole transaction was applied. */
   run(handle: NftHandle, script: string): number;
   /** The same on a thread of the pool; one call at a time per handle. */
@@ -53,10 +52,7 @@ function load(): Libnftables {
       bufferErrors(handle);
       return handle;
     },
-    freeAside: (handle) =>
-      new Promise((resolve, reject) => {
-        free.async(handle, (error) => (error ? reject(error) : resolve()));
-      }),
+    free,
     run,
     runAside: (handle, script) =>
       new Promise((resolve, reject) => {

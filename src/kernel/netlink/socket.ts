@@ -1,4 +1,5 @@
 import { DecodeError } from "../../base/errors.ts";
+import { raiseDescriptor } from "../ffi/descriptors.ts";
 import { errno } from "../ffi/errno.ts";
 import {
   AF,
@@ -139,7 +140,7 @@ function requestError(step: string, number: number, text: string | undefined): K
 /** Opens a socket in the namespace the thread is in; call it inside `inNamespace`. */
 export function openNetlink(protocol: Protocol): NetlinkSocket {
   const step = `open ${protocol} netlink socket`;
-  const fd = openSocketFd(step, AF.netlink, SOCK.raw, protocols[protocol]);
+  const fd = raiseDescriptor(openSocketFd(step, AF.netlink, SOCK.raw, protocols[protocol]));
   try {
     bindSocket(step, fd, netlinkAddress(0));
     setSocketOption(step, fd, [SOL_NETLINK, NETLINK_EXT_ACK], 1);

@@ -1,3 +1,4 @@
+import { raiseDescriptor } from "../ffi/descriptors.ts";
 import { errno } from "../ffi/errno.ts";
 import { AF, bindSocket, closeFd, openSocketFd, receive, SOCK, setSocketOption } from "../ffi/libc.ts";
 import { watchReadable } from "../ffi/poll.ts";
@@ -13,7 +14,7 @@ const SO_RCVBUFFORCE: readonly [number, number] = [1, 33];
  */
 export function watchLinkChanges(listener: () => void): Disposable {
   const step = "watch links";
-  const fd = openSocketFd(step, AF.netlink, SOCK.raw | SOCK.nonBlocking, protocols.route);
+  const fd = raiseDescriptor(openSocketFd(step, AF.netlink, SOCK.raw | SOCK.nonBlocking, protocols.route));
   try {
     setSocketOption(step, fd, SO_RCVBUFFORCE, 1024 * 1024);
     bindSocket(step, fd, netlinkAddress(linkAndAddressGroups));

@@ -10,6 +10,7 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { raiseDescriptor } from "../ffi/descriptors.ts";
 import { errno } from "../ffi/errno.ts";
 import { bindMount, systemError, unmount, unshareNetwork } from "../ffi/libc.ts";
 import { inNamespace, ownNamespaceFd } from "../ffi/namespace.ts";
@@ -152,7 +153,7 @@ function openPath(path: string): number {
   if (!isNamespaceFile(path)) {
     throw new KernelError("open network namespace", errno.ENOENT, `there is no network namespace at "${path}"`);
   }
-  return openSync(path, "r");
+  return raiseDescriptor(openSync(path, "r"));
 }
 
 export function isNamespaceFile(path: string): boolean {

@@ -1,7 +1,10 @@
+import { closeAside, type LowDescriptors, selectLimit } from "../ffi/descriptors.ts";
 import { errno } from "../ffi/errno.ts";
+import { AF, duplicateFd, socketOption } from "../ffi/libc.ts";
 import { libnftables, type NftHandle } from "../ffi/libnftables.ts";
 import { inNamespace } from "../ffi/namespace.ts";
 import { KernelError } from "../kernel.ts";
+import { protocols } from "../netlink/socket.ts";
 
 /** Scripts longer than this (some thousand elements, tens of ms) run on a thread of the pool. */
 const asideBytes = 128 * 1024;
@@ -9,12 +12,21 @@ const asideBytes = 128 * 1024;
 /** libnftables on one namespace: its socket is opened with it and stays there. One call at a time. */
 export class NftContext implements AsyncDisposable {
   readonly #handle: NftHandle;
+  readonly #socket: number;
+  readonly #low: LowDescriptors;
   #deleted = false;
 
-  /** About 60 µs and 130 KB. */
-  constructor(namespaceFd: number) {
+  /** About 60 µs and 130 KB. Its socket takes a low descriptor: libnftables waits with select(2). */
+  constructor(namespaceFd: number, low: LowDescriptors) {
     const library = libnftables();
-    this.#handle = inNamespace(namespaceFd, () => library.open());
+    const { opened, fd } = low.open("open nftables", {
+      open: () => inNamespace(namespaceFd, () => library.open()),
+      isIts: isNetfilterSocket,
+      close: (handle) => library.free(handle),
+    });
+    this.#handle = opened;
+    this.#socket = fd;
+    this.#low = low;
   }
 
   /** All of the script or nothing of it. @throws {KernelError} with nft's first line of complaint. */
@@ -51,10 +63,23 @@ export class NftContext implements AsyncDisposable {
     }
   }
 
-  /** On a thread of the pool: closing the socket may wait for what the last transaction deleted, some ms. */
-  [Symbol.asyncDispose](): Promise<void> {
-    return libnftables().freeAside(this.#handle);
+  /**
+   * Closing the socket may wait for what the last transaction deleted, some ms. A second descriptor keeps it until a thread of the
+   * pool closes that one, so that the low one is ours again before anybody else can take it.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const last = duplicateFd(this.#socket, selectLimit);
+    libnftables().free(this.#handle);
+    this.#low.giveBack(this.#socket);
+    if (last !== undefined) await closeAside(last);
   }
+}
+
+const SO_PROTOCOL: readonly [number, number] = [1, 38];
+const SO_DOMAIN: readonly [number, number] = [1, 39];
+
+function isNetfilterSocket(fd: number): boolean {
+  return socketOption(fd, SO_DOMAIN) === AF.netlink && socketOption(fd, SO_PROTOCOL) === protocols.netfilter;
 }
 
 /** libnftables tells the errno only in words. */

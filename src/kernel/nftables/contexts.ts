@@ -1,10 +1,15 @@
 import { KeyedMutex } from "../../base/async.ts";
+import type { LowDescriptors } from "../ffi/descriptors.ts";
 import { type Netns, nsKey } from "../model.ts";
 import type { Namespaces, OpenNamespace } from "../netns/namespaces.ts";
 import { NftContext } from "./context.ts";
 
-/** Kept contexts besides the host's, about 130 KB each; the one that was not used for longest goes first. */
-const maxKept = 64;
+/** Kept contexts besides the host's; the one that was not used for longest goes first. */
+const maxKept = 8;
+/** Contexts of other namespaces in use at a time. */
+const seats = 8;
+/** Low descriptors for all of them, the host's, and some lost to others. */
+export const lowDescriptorsNeeded = 24;
 
 interface Kept {
   readonly context: NftContext;
@@ -21,28 +26,38 @@ interface Kept {
  */
 export class NftContexts implements AsyncDisposable {
   readonly #namespaces: Namespaces;
+  readonly #low: LowDescriptors;
   readonly #mutex = new KeyedMutex();
+  readonly #seats = new KeyedMutex();
+  #nextSeat = 0;
   /** Least recently used first. */
   readonly #kept = new Map<string, Kept>();
   readonly #closing = new Set<Promise<void>>();
 
-  constructor(namespaces: Namespaces) {
+  constructor(namespaces: Namespaces, low: LowDescriptors) {
     this.#namespaces = namespaces;
+    this.#low = low;
   }
 
   /** Runs `body` with a context on the namespace; nobody else uses the context meanwhile. */
   use<T>(ns: Netns, body: (nft: NftContext) => Promise<T>): Promise<T> {
-    const key = nsKey(ns);
-    return this.#mutex.run(key, async () => {
-      const namespace = this.#namespaces.get(ns);
-      const context = this.#take(key, namespace);
-      try {
-        return await body(context);
-      } finally {
-        if (ns === "host" || context.hasDeleted) this.#keep(key, { context, namespace });
-        else this.#close(context);
-      }
+    return this.#mutex.run(nsKey(ns), () => {
+      if (ns === "host") return this.#useSeated(ns, body);
+      const seat = this.#nextSeat++ % seats;
+      return this.#seats.run(`${seat}`, () => this.#useSeated(ns, body));
     });
+  }
+
+  async #useSeated<T>(ns: Netns, body: (nft: NftContext) => Promise<T>): Promise<T> {
+    const key = nsKey(ns);
+    const namespace = this.#namespaces.get(ns);
+    const context = this.#take(key, namespace);
+    try {
+      return await body(context);
+    } finally {
+      if (ns === "host" || context.hasDeleted) this.#keep(key, { context, namespace });
+      else this.#close(context);
+    }
   }
 
   /** An open context would keep a removed namespace alive. */
@@ -63,7 +78,7 @@ export class NftContexts implements AsyncDisposable {
     this.#kept.delete(key);
     if (kept?.namespace === namespace) return kept.context;
     if (kept !== undefined) this.#close(kept.context);
-    return new NftContext(namespace.fd);
+    return new NftContext(namespace.fd, this.#low);
   }
 
   #keep(key: string, kept: Kept): void {
