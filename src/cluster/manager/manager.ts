@@ -3,12 +3,13 @@ import { Code, ConnectError, createRouterTransport, type Interceptor, type Trans
 import type { Clock } from "../../base/clock.ts";
 import { newSwarmId } from "../../base/ids.ts";
 import type { Log } from "../../base/log.ts";
-import type { Random } from "../../base/random.ts";
+import { type Random, shuffled } from "../../base/random.ts";
 import type { NodeSpec_Availability } from "../../wire/gen/swarm_specs_pb.ts";
 import {
   CertificateSchema,
   IssuanceStatus_State,
   NodeRole,
+  NodeStatus_State,
   type Peer,
   PeerSchema,
 } from "../../wire/gen/swarm_types_pb.ts";
@@ -106,6 +107,19 @@ export class Manager implements AsyncDisposable {
   reallocate(draft: Draft): void {
     for (const failure of allocateNodes(draft, this.pointers))
       this.#options.log.warn("no address for a node", { failure });
+  }
+
+  /**
+   * Where up to `limit` other nodes that were not lost can be reached, in random order. A manager that comes back has nobody to
+   * ask for the way into the gossip; without these it would wait until a worker's detector gives up its former name.
+   */
+  livingPeers(limit: number): readonly string[] {
+    const living = this.objects
+      .list("node")
+      .filter(({ id, status }) => id !== this.#options.nodeId && status !== undefined && status.addr !== "")
+      .filter(({ status }) => status?.state !== NodeStatus_State.DOWN)
+      .map(({ status }) => status?.addr ?? "");
+    return shuffled(living, this.#options.random).slice(0, limit);
   }
 
   setCredentials(credentials: NodeCredentials): void {

@@ -28,6 +28,8 @@ const gossipPort = 7946;
 const defaultDataPathPort = 4789;
 const keysPerSubsystem = 3;
 const gossipRetryMs = 2000;
+/** How many nodes a manager asks for the way back into the gossip; one living one is enough. */
+const gossipPeers = 5;
 const forcedRenewalPauseMs = 500;
 const renewalRetryMs = 5000;
 const maxRenewalRetryMs = 3_600_000;
@@ -235,8 +237,9 @@ export class ActiveNode implements AsyncDisposable {
   }
 
   async #joinGossip(): Promise<void> {
-    const others = this.managers.filter(({ nodeId }) => nodeId !== this.nodeId);
-    const addresses = others.map(({ address }) => formatHostPort(hostOf(address), gossipPort));
+    const others = this.managers.filter(({ nodeId }) => nodeId !== this.nodeId).map(({ address }) => hostOf(address));
+    const known = this.#start.manager?.livingPeers(gossipPeers) ?? [];
+    const addresses = [...new Set([...others, ...known])].map((host) => formatHostPort(host, gossipPort));
     // Goes on in the background while none answers.
     if (addresses.length > 0) await this.#gossip?.join(addresses);
   }
