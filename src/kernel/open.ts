@@ -1,7 +1,6 @@
 import { readFile } from "node:fs/promises";
 import type { IpAddress, MacAddress } from "../base/ip.ts";
 import type { Log } from "../base/log.ts";
-import { sendAnnouncement } from "./announce/announce.ts";
 import { kernelAppliers } from "./apply.ts";
 import { type ConntrackMatch, flushConnections } from "./conntrack/flush.ts";
 import { LowDescriptors } from "./ffi/descriptors.ts";
@@ -78,8 +77,9 @@ class LinuxKernel implements Kernel, AsyncDisposable {
 
   announce(ns: Netns, link: string, ip: IpAddress, mac: MacAddress): void {
     try {
-      const found = findLink(this.#namespaces.get(ns).route(), link);
-      if (found !== undefined) this.#inside(ns, () => sendAnnouncement(found.index, ip, mac));
+      const namespace = this.#namespaces.get(ns);
+      const found = findLink(namespace.route(), link);
+      if (found !== undefined) namespace.announcer().send(found.index, ip, mac);
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
       this.#log.debug("an announcement was not sent", { link, ip, error });

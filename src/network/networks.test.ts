@@ -257,3 +257,13 @@ test("setIngress() brings ingress-sbox and its way out; leaveSwarm() takes every
     { swarm: () => fake.swarm, peerTable: () => fake.peers },
   );
 });
+
+test("every new address on a bridge is announced once, whoever chose it", async () => {
+  await withNetworks(async ({ networks, kernel, request }) => {
+    const a = await networks.openSandbox(request("a", "bridge"), signal);
+    const [endpoint] = a.endpoints;
+    assert.deepEqual(kernel.announced, [`eth0 ${endpoint?.ipv4?.address} ${endpoint?.mac}`]);
+    await networks.openSandbox(request("a", "bridge"), signal);
+    assert.equal(kernel.announced.length, 1);
+  });
+});

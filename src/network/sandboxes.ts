@@ -523,18 +523,12 @@ export class Sandboxes {
     }
   }
 
-  /**
-   * An address that the user chose may be known to the neighbours under another MAC. Those that we choose come round only after
-   * a whole pool, so no announcement is spent on them: closing a packet socket waits 10 to 20 ms for the kernel's RCU.
-   */
+  /** Neighbours may know the address under the MAC of whoever had it before. Overlays tell theirs themselves, more than once. */
   #greet(live: Live, { endpoint, network }: Attached): void {
     if (network.spec.driver === "bridge" && endpoint.mac !== undefined) {
-      const { mac } = endpoint;
-      for (const address of [endpoint.request.ipv4, endpoint.request.ipv6]) {
-        if (address === undefined) continue;
-        this.#bestEffort("announce an address", () =>
-          this.#deps.kernel.announce({ path: live.path }, endpoint.interfaceName, address, mac),
-        );
+      const { mac, interfaceName } = endpoint;
+      for (const address of [endpoint.ipv4?.address, endpoint.ipv6?.address]) {
+        if (address !== undefined) this.#deps.kernel.announce({ path: live.path }, interfaceName, address, mac);
       }
     }
     if (live.kind === "container" && !isWayOut({ endpoint, network })) {

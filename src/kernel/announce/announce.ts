@@ -1,15 +1,25 @@
 import { familyOf, type IpAddress, type MacAddress, macToBytes } from "../../base/ip.ts";
-import { AF, closeFd, openSocketFd, SOCK, sendBytesTo } from "../ffi/libc.ts";
+import { closeAside, raiseDescriptor } from "../ffi/descriptors.ts";
+import { AF, openSocketFd, SOCK, sendBytesTo } from "../ffi/libc.ts";
 import { announcement } from "./codec.ts";
 
-/** Sends one announcement out of a link of the namespace the thread is in. @throws {KernelError} */
-export function sendAnnouncement(linkIndex: number, ip: IpAddress, mac: MacAddress): void {
-  const step = `announce ${ip}`;
-  const fd = openSocketFd(step, AF.packet, SOCK.raw, 0);
-  try {
-    sendBytesTo(step, fd, announcement(ip, mac), linkLayerAddress(linkIndex, familyOf(ip), mac));
-  } finally {
-    closeFd(fd);
+/** Sends announcements out of the links of one namespace. It is kept open, since closing it takes long; it receives nothing. */
+export class Announcer implements AsyncDisposable {
+  readonly #fd: number;
+
+  /** In the namespace the thread is in; call it inside `inNamespace`. */
+  constructor() {
+    this.#fd = raiseDescriptor(openSocketFd("open packet socket", AF.packet, SOCK.raw, 0));
+  }
+
+  /** @throws {KernelError} */
+  send(linkIndex: number, ip: IpAddress, mac: MacAddress): void {
+    sendBytesTo(`announce ${ip}`, this.#fd, announcement(ip, mac), linkLayerAddress(linkIndex, familyOf(ip), mac));
+  }
+
+  /** On a thread of the pool: the kernel waits for an RCU grace period. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return closeAside(this.#fd);
   }
 }
 

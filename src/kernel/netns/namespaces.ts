@@ -10,6 +10,7 @@ import {
   statSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
+import { Announcer } from "../announce/announce.ts";
 import { raiseDescriptor } from "../ffi/descriptors.ts";
 import { errno } from "../ffi/errno.ts";
 import { bindMount, systemError, unmount, unshareNetwork } from "../ffi/libc.ts";
@@ -28,6 +29,7 @@ export interface OpenNamespace {
   /** Not opened for one use and closed: closing waits when something was deleted lately (nftables/contexts.ts). */
   netfilter(): NetlinkSocket;
   reaper(): LinkReaper;
+  announcer(): Announcer;
   /** Link indexes by name, as last seen; a stale one gives ENODEV and is then looked up afresh. */
   readonly linkIndexes: Map<string, number>;
 }
@@ -111,6 +113,7 @@ class CachedNamespace implements OpenNamespace {
   #route: NetlinkSocket | undefined;
   #netfilter: NetlinkSocket | undefined;
   #reaper: LinkReaper | undefined;
+  #announcer: Announcer | undefined;
 
   constructor(fd: number, owned: boolean) {
     this.fd = fd;
@@ -136,7 +139,12 @@ class CachedNamespace implements OpenNamespace {
     return this.#reaper;
   }
 
-  /** Resolves when the last deletion is through; without one, all is closed on return. */
+  announcer(): Announcer {
+    this.#announcer ??= inNamespace(this.fd, () => new Announcer());
+    return this.#announcer;
+  }
+
+  /** Resolves when the last deletion is through; without one, all but the announcer is closed on return. */
   async close(): Promise<void> {
     const [route, reaper] = [this.#route, this.#reaper];
     this.#route = undefined;
@@ -145,6 +153,7 @@ class CachedNamespace implements OpenNamespace {
     route?.[Symbol.dispose]();
     this.#netfilter?.[Symbol.dispose]();
     if (this.#owned) closeSync(this.fd);
+    await this.#announcer?.[Symbol.asyncDispose]();
   }
 }
 
