@@ -5,7 +5,7 @@ import { ensureLink, findLink, removeLink } from "./links.ts";
 import type { Netns, Route } from "./model.ts";
 import { deleteAddress, newAddress } from "./netlink/address.ts";
 import type { MessageBuilder } from "./netlink/codec.ts";
-import { deleteNeighbour, type NeighbourEntry, newNeighbour } from "./netlink/neighbour.ts";
+import { deleteLearned, deleteNeighbour, type NeighbourEntry, newNeighbour } from "./netlink/neighbour.ts";
 import { decodeRoute, deleteRoute, dumpRoutes, mainTable, newRoute, type RouteRequest } from "./netlink/route.ts";
 import type { Namespaces } from "./netns/namespaces.ts";
 import { NftApplier } from "./nftables/apply.ts";
@@ -54,7 +54,11 @@ export function kernelAppliers(namespaces: Namespaces, contexts: NftContexts): A
     "neighbour.ensure": (step) => ensureEntry(namespaces, step),
     "neighbour.remove": (step) => removeEntry(namespaces, step),
     "fdb.ensure": (step) => ensureEntry(namespaces, step),
-    "fdb.remove": (step) => removeEntry(namespaces, step),
+    "fdb.remove": (step) => {
+      removeEntry(namespaces, step);
+      forgetLearned(namespaces, step);
+      return undefined;
+    },
     "nft.apply": async (step, context) => {
       await nft.apply(step, context);
       return undefined;
@@ -77,6 +81,16 @@ function ensureEntry(namespaces: Namespaces, step: EntryStep): undefined {
 
 function removeEntry(namespaces: Namespaces, step: EntryStep): undefined {
   fromLink(namespaces, step, step.object, (index) => deleteNeighbour(entryOf(step, index)));
+}
+
+/** Frames that came through the tunnel have taught its bridge that the address is there; whoever has it now may be elsewhere. */
+function forgetLearned(namespaces: Namespaces, step: StepOf<"fdb.remove">): void {
+  try {
+    fromLink(namespaces, step, step.object, (index) => deleteLearned(index, step.object.mac));
+  } catch (error) {
+    // A tunnel that is no bridge's port.
+    if (!(error instanceof KernelError) || error.errno !== errno.EOPNOTSUPP) throw error;
+  }
 }
 
 interface Place {

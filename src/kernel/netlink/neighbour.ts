@@ -18,6 +18,7 @@ const RTM_GETNEIGH = 30;
 const NDA = { DST: 1, LLADDR: 2, IFINDEX: 8 } as const;
 const NUD_PERMANENT = 0x80;
 const NTF_SELF = 2;
+const NTF_MASTER = 4;
 const AF_INET = 2;
 const AF_INET6 = 10;
 const AF_BRIDGE = 7;
@@ -44,6 +45,13 @@ export function newNeighbour(entry: NeighbourEntry): MessageBuilder {
 
 export function deleteNeighbour(entry: NeighbourEntry): MessageBuilder {
   return entryMessage(RTM_DELNEIGH, 0, entry);
+}
+
+/** What the bridge has learnt for itself: that a hardware address is behind this port. ENOENT when it has not. */
+export function deleteLearned(linkIndex: number, mac: MacAddress): MessageBuilder {
+  return new MessageBuilder(RTM_DELNEIGH, flags.request | flags.acknowledge)
+    .raw(neighbourHeader(AF_BRIDGE, linkIndex, 0, NTF_MASTER))
+    .bytes(NDA.LLADDR, macToBytes(mac));
 }
 
 function entryMessage(type: number, extraFlags: number, entry: NeighbourEntry): MessageBuilder {

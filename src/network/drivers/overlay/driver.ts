@@ -181,8 +181,9 @@ class Overlays implements OverlayDriver {
   }
 
   /**
-   * Tells the bridge where the endpoint is: it may still hold that it is behind the tunnel. More than once, since a new port
-   * forwards nothing until the kernel has noticed, some time later, that its carrier is there.
+   * Tells the bridge where the endpoint is. It has forgotten what it learnt of the address behind the tunnel, but frames of a
+   * container that is not quite dead elsewhere may teach it again; and a new port forwards nothing until the kernel has noticed, a
+   * little later, that its carrier is there.
    */
   #announce(endpoint: Endpoint, namespacePath: string): Disposable {
     const timers = new DisposableStack();
@@ -246,8 +247,8 @@ class Overlays implements OverlayDriver {
   }
 }
 
-/** After the first: soon for speed, and the seconds of Docker (reference: network-data-plane 10.4). */
-const announcementsMs = [20, 100, 1000, 2000];
+/** After the first. Docker's go on for two seconds (reference: network-data-plane 10.4), for want of the above. */
+const announcementsMs = [20, 200];
 
 type DataPath = NonNullable<SwarmNetworks["dataPath"]>;
 
