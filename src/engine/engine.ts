@@ -12,7 +12,7 @@ export interface Containers extends AsyncDisposable {
     name: string | undefined,
     signal: AbortSignal,
   ): Promise<{ readonly id: string; readonly warnings: readonly string[] }>;
-  /** @throws {EngineError} `not-modified` when already running. On failure the container is left as exited with the error. */
+  /** @throws {EngineError} `not-modified` when already running. On failure it stays as it was, with the error. */
   start(id: string, signal: AbortSignal): Promise<void>;
   /** Stop signal, then SIGKILL after the timeout (undefined: the container's own, 10 s). `not-modified` when not running. */
   stop(

@@ -119,7 +119,8 @@ export interface MountPoint {
 }
 
 export type ContainerState =
-  | { readonly kind: "created" }
+  /** Never ran; `failure` says why the last start did not get to the process. */
+  | { readonly kind: "created"; readonly failure?: { readonly exitCode: number; readonly error: string } }
   | { readonly kind: "running"; readonly pid: number; readonly startedAt: string }
   | {
       readonly kind: "exited";
@@ -128,6 +129,8 @@ export type ContainerState =
       readonly finishedAt: string;
       readonly oomKilled: boolean;
       readonly error: string;
+      /** A restart policy will start it again. */
+      readonly willRestart?: boolean;
     }
   | {
       readonly kind: "dead";

@@ -4,7 +4,7 @@ import { type Call, json, type Reply, type Route } from "../call.ts";
 import { invalid } from "../errors.ts";
 import { Filters } from "../filters.ts";
 import type { Rooms } from "../rooms.ts";
-import { containerSummary, statusName } from "../shapes/container.ts";
+import { containerSummary, isRestarting, statusName } from "../shapes/container.ts";
 import { networkFinder } from "./network-finder.ts";
 
 export const containerListRoutes: readonly Route[] = [{ method: "GET", path: "/containers/json", handle: list }];
@@ -39,7 +39,9 @@ async function list(call: Call, rooms: Rooms): Promise<Reply> {
     call.query.flag("all") || limit > 0 || filters.get("status").length > 0 || filters.get("exited").length > 0;
   const newestFirst = [...rooms.containers.list()].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
   const matches = newestFirst.filter(
-    (record) => (wantsAll || record.state.kind === "running") && isWanted(record, filters, rooms, imageIds),
+    (record) =>
+      (wantsAll || record.state.kind === "running" || isRestarting(record.state)) &&
+      isWanted(record, filters, rooms, imageIds),
   );
   const nowMs = rooms.clock.wall().getTime();
   const shown = limit > 0 ? matches.slice(0, limit) : matches;

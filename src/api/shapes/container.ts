@@ -63,9 +63,14 @@ export function containerSummary(
   };
 }
 
-/** created, running, exited, dead, removing: `State.Status` and the status filter. */
+/** created, running, restarting, exited, dead, removing: `State.Status` and the status filter. */
 export function statusName(state: ContainerState): string {
-  return state.kind;
+  return isRestarting(state) ? "restarting" : state.kind;
+}
+
+/** Between two runs, by its restart policy: shown among those that run. */
+export function isRestarting(state: ContainerState): boolean {
+  return state.kind === "exited" && state.willRestart === true;
 }
 
 /** `Up 3 seconds`, `Exited (0) 2 minutes ago`. */
@@ -76,7 +81,7 @@ export function statusText(state: ContainerState, nowMs: number): string {
     case "running":
       return `Up ${humanDuration(nowMs - Date.parse(state.startedAt))}`;
     case "exited":
-      return `Exited (${state.exitCode}) ${humanDuration(nowMs - Date.parse(state.finishedAt))} ago`;
+      return `${isRestarting(state) ? "Restarting" : "Exited"} (${state.exitCode}) ${humanDuration(nowMs - Date.parse(state.finishedAt))} ago`;
     case "dead":
       return "Dead";
     case "removing":
@@ -88,16 +93,17 @@ export function statusText(state: ContainerState, nowMs: number): string {
 
 function stateOf(state: ContainerState): Readonly<Record<string, unknown>> {
   const isOver = state.kind === "exited" || state.kind === "dead" || state.kind === "removing";
+  const failure = state.kind === "created" ? state.failure : undefined;
   return {
     Status: statusName(state),
-    Running: state.kind === "running",
+    Running: state.kind === "running" || isRestarting(state),
     Paused: false,
-    Restarting: false,
+    Restarting: isRestarting(state),
     OOMKilled: state.kind === "exited" && state.oomKilled,
     Dead: state.kind === "dead",
     Pid: state.kind === "running" ? state.pid : 0,
-    ExitCode: isOver ? state.exitCode : 0,
-    Error: state.kind === "exited" || state.kind === "dead" ? state.error : "",
+    ExitCode: isOver ? state.exitCode : (failure?.exitCode ?? 0),
+    Error: state.kind === "exited" || state.kind === "dead" ? state.error : (failure?.error ?? ""),
     StartedAt: state.kind === "created" || state.startedAt === "" ? zeroTime : state.startedAt,
     FinishedAt: isOver && state.finishedAt !== "" ? state.finishedAt : zeroTime,
   };

@@ -94,7 +94,16 @@ export function completeHostConfig(
   out["NetworkMode"] = networkMode;
   out["RestartPolicy"] = { Name: host.restartPolicy.name, MaximumRetryCount: host.restartPolicy.maximumRetryCount };
   out["LogConfig"] = { Type: host.logDriver, Config: host.logOptions };
+  out["Links"] = null;
+  if (networkMode === "bridge" && host.links.length > 0)
+    out["Links"] = host.links.map((link) => linkPath(link, record.name));
   out["ShmSize"] = host.shmSizeBytes;
   if (host.privileged) Object.assign(out, { MaskedPaths: null, ReadonlyPaths: null });
   return out;
+}
+
+/** `other:alias`, as Docker tells it: `/other:/me/alias`. */
+function linkPath(link: string, name: string): string {
+  const [other = "", alias = other] = link.split(":");
+  return `/${other.replace(/^\//, "")}:/${name}/${alias.slice(alias.lastIndexOf("/") + 1)}`;
 }

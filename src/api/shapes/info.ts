@@ -30,7 +30,7 @@ export function infoJson(facts: InfoFacts): Readonly<Record<string, unknown>> {
     DriverStatus: host.storageStatus,
     Plugins: {
       Volume: ["local"],
-      Network: ["bridge", "host", "ipvlan", "macvlan", "null", "overlay"],
+      Network: ["bridge", "host", "null", "overlay"],
       Authorization: null,
       Log: ["json-file", "local", "none"],
     },

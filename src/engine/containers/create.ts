@@ -10,6 +10,7 @@ import type { ContainerRecord, ContainerSpec, ImageDetail } from "../model.ts";
 import type { HostFacts } from "../runtime-spec/spec.ts";
 import type { HostVolumes } from "../volumes/open.ts";
 import type { ContainerDirectory } from "./directory.ts";
+import { checkLinks } from "./links.ts";
 import { mergeLabels, mergeProcess } from "./merge.ts";
 import { type ResolvedMounts, resolveMounts, type WantedMounts, wantedMounts } from "./mounts.ts";
 import { endpointsOf, normaliseNetworkMode, publishOf } from "./sandbox-request.ts";
@@ -43,13 +44,10 @@ export async function createContainer(
   const spec = { ...request.spec, networkMode: normaliseNetworkMode(request.spec.networkMode) };
   const host = context.host();
   checkContainerSpec(spec, host);
+  checkLinks(spec, context.directory);
   const image = await context.images.find(spec.image);
   const merged = withImage(spec, image);
-  await context.networks.check({
-    mode: spec.networkMode === "host" ? "host" : "private",
-    endpoints: endpointsOf(merged),
-    publish: publishOf(merged),
-  });
+  await checkNetworks(context.networks, merged);
   const hostname = hostnameOf(context, spec, id, host);
   const process = mergeProcess(spec, image.config, hostname);
   const wanted = wantedMounts(spec, image.config, context.newId);
@@ -102,6 +100,20 @@ async function resolveOrUndo(context: CreateContext, id: string, wanted: WantedM
 
 async function releaseVolumes(volumes: HostVolumes, names: readonly string[], containerId: string): Promise<void> {
   for (const name of names) await volumes.releaseAnonymous(name, containerId);
+}
+
+/**
+ * An unknown network is refused at once, with a code that is not `not-found`: that one makes the CLI pull the image. Where
+ * a manager may know more networks than we do, it is asked at the start.
+ */
+async function checkNetworks(networks: Networks, spec: ContainerSpec): Promise<void> {
+  const mode = spec.networkMode === "host" ? "host" : "private";
+  try {
+    await networks.check({ mode, endpoints: endpointsOf(spec), publish: publishOf(spec) });
+  } catch (error) {
+    if (!(error instanceof EngineError) || error.code !== "not-found") throw error;
+    throw new EngineError("invalid", error.message, { cause: error });
+  }
 }
 
 /** What the image adds to the specification, so that the record tells all without it. */

@@ -28,6 +28,16 @@ export class ContainerDirectory {
     return only;
   }
 
+  /** As `find`, but undefined for what is not there or not clear. */
+  lookUp(term: string): LiveContainer | undefined {
+    try {
+      return this.find(term);
+    } catch (error) {
+      if (error instanceof EngineError) return undefined;
+      throw error;
+    }
+  }
+
   ownerOf(name: string): string | undefined {
     return this.#names.get(name);
   }

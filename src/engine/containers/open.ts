@@ -27,7 +27,7 @@ import { LiveContainer } from "../lifecycle/container.ts";
 import { Lifecycle } from "../lifecycle/lifecycle.ts";
 import { watchOom } from "../lifecycle/oom.ts";
 import { recover } from "../lifecycle/recovery.ts";
-import { type StepContext, StepRunner } from "../lifecycle/steps.ts";
+import { environmentOf, type StepContext, StepRunner } from "../lifecycle/steps.ts";
 import { readLog } from "../logs/reader.ts";
 import type { ContainerRecord, ContainerSpec } from "../model.ts";
 import { observeHost } from "../runtime-spec/host.ts";
@@ -116,13 +116,21 @@ class Engine implements HostContainers {
       initPath: initPaths.find((path) => existsSync(path)),
       cgroupParent: options.cgroupParent ?? "/weft",
       scratchDirectory: join(options.execRoot, "fill"),
-      find: (term) => this.#directory.find(term),
-      sandboxRequest: (container) => sandboxRequest(container, networks, (term) => this.#directory.find(term)),
+      directory: this.#directory,
+      sandboxRequest: (container) => sandboxRequest(container, networks, this.#directory),
     };
     this.#steps = new StepRunner(this.#stepContext);
     const emit = (container: LiveContainer, action: string, attributes: Readonly<Record<string, string>> = {}) =>
       this.#emit(container.record, action, attributes);
-    this.#execs = new Execs({ containerd, fifos, clock, random, host: observeHost, emit });
+    this.#execs = new Execs({
+      containerd,
+      fifos,
+      clock,
+      random,
+      host: observeHost,
+      emit,
+      environmentOf: ({ record }) => environmentOf(record, this.#stepContext),
+    });
     this.#lifecycle = new Lifecycle({
       containerd,
       steps: this.#steps,

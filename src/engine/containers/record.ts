@@ -14,5 +14,6 @@ export function startedAtOf(state: ContainerState): string {
 }
 
 export function exitCodeOf(state: ContainerState): number {
-  return state.kind === "created" || state.kind === "running" ? 0 : state.exitCode;
+  if (state.kind === "created") return state.failure?.exitCode ?? 0;
+  return state.kind === "running" ? 0 : state.exitCode;
 }

@@ -1,13 +1,14 @@
-import { EngineError } from "../../base/errors.ts";
 import type { EndpointRequest, Networks, PortPublish, SandboxRequest } from "../../network/mod.ts";
 import type { LiveContainer } from "../lifecycle/container.ts";
-import type { ContainerRecord, ContainerSpec } from "../model.ts";
+import type { ContainerSpec } from "../model.ts";
+import type { ContainerDirectory } from "./directory.ts";
+import { linkedHosts } from "./links.ts";
 
 /** What a container's network is asked for with, at its start and again after a restart of the daemon. */
 export function sandboxRequest(
   container: LiveContainer,
   networks: Networks,
-  find: (term: string) => LiveContainer,
+  directory: Pick<ContainerDirectory, "lookUp">,
 ): SandboxRequest {
   const { record } = container;
   const { spec } = record;
@@ -21,7 +22,7 @@ export function sandboxRequest(
     endpoints: endpointsOf(spec),
     dns: spec.host.dns,
     extraHosts: spec.host.extraHosts,
-    linkedHosts: linkedHosts(record, networks, find),
+    linkedHosts: linkedHosts(record, { networks, directory }),
     publish: publishOf(spec),
     sysctls: Object.fromEntries(Object.entries(spec.host.sysctls).filter(([name]) => name.startsWith("net."))),
     filesDirectory: container.dataDirectory,
@@ -70,26 +71,4 @@ export function publishOf(spec: ContainerSpec): readonly PortPublish[] {
     ];
   });
   return [...explicit, ...exposed];
-}
-
-/** `--link other:alias`: lines for the hosts file, from where the other runs now. */
-function linkedHosts(
-  record: ContainerRecord,
-  networks: Networks,
-  find: (term: string) => LiveContainer,
-): SandboxRequest["linkedHosts"] {
-  return record.spec.host.links.map((link) => {
-    const [term = "", alias = term] = link.split(":");
-    const other = find(term).record;
-    const sandbox = other.sandboxId === undefined ? undefined : networks.sandbox(other.sandboxId);
-    const address = sandbox?.endpoints.find((endpoint) => endpoint.networkName === "bridge")?.ipv4?.address;
-    if (other.state.kind !== "running" || address === undefined) {
-      // compat:
-      throw new EngineError(
-        "invalid",
-        `Cannot link to a non running container: /${other.name} AS /${record.name}/${alias}`,
-      );
-    }
-    return { address, names: [...new Set([alias, other.hostname, other.name])] };
-  });
 }

@@ -39,6 +39,8 @@ export interface ExecsOptions {
   readonly random: Random;
   readonly host: () => HostFacts;
   readonly emit: (container: LiveContainer, action: string, attributes: Readonly<Record<string, string>>) => void;
+  /** The container's own variables, and those of its links. */
+  readonly environmentOf: (container: LiveContainer) => readonly string[];
 }
 
 /** Commands in running containers. They belong to their container's run and are not stored: Docker forgets them too. */
@@ -189,7 +191,7 @@ export class Execs {
         group: readTextFile(root, "/etc/group"),
       }),
       args: spec.command,
-      env: mergeEnv(record.process.env, spec.tty ? ["TERM=xterm"] : [], spec.env),
+      env: mergeEnv(this.#options.environmentOf(container), spec.tty ? ["TERM=xterm"] : [], spec.env),
       cwd: spec.workingDirectory !== "" ? spec.workingDirectory : record.process.workingDirectory,
       capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities },
       noNewPrivileges: parseSecurityOptions(host.securityOptions).noNewPrivileges,

@@ -145,6 +145,10 @@ export class LiveContainer {
   /** @throws {EngineError} `conflict` in Docker's words. */
   assertRunning(): void {
     // compat:
+    if (this.restartTimer !== undefined) {
+      throw new EngineError("conflict", `Container ${this.id} is restarting, wait until the container is running`);
+    }
+    // compat:
     if (!this.isRunning) throw new EngineError("conflict", `container ${this.id} is not running`);
   }
 

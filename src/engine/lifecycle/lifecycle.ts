@@ -11,7 +11,7 @@ import type { ContainerDirectory } from "../containers/directory.ts";
 import { exitCodeOf, neverTime, startedAtOf } from "../containers/record.ts";
 import { parseSignal } from "../containers/signals.ts";
 import { failureText, type StartFailure, startFailure } from "../containers/start-failure.ts";
-import type { ContainerRecord } from "../model.ts";
+import type { ContainerRecord, ContainerState } from "../model.ts";
 import type { LiveContainer, Run } from "./container.ts";
 import { planRelease, planRemove, planStart } from "./plan.ts";
 import { nextRestartDelayMs, restartsAfterExit } from "./restart.ts";
@@ -89,7 +89,9 @@ export class Lifecycle {
       if (!container.isRunning && !wasRestarting) {
         throw new EngineError("not-modified", `container ${container.id} is not running`);
       }
-      if (!this.#isShuttingDown) await this.#update(container, { stoppedByUser: true });
+      const { state } = container.record;
+      const settled = state.kind === "exited" ? { state: { ...state, willRestart: false } } : {};
+      if (!this.#isShuttingDown) await this.#update(container, { stoppedByUser: true, ...settled });
       if (!container.isRunning) return undefined;
       await this.#signal(container, stopSignal);
       return container.run;
@@ -144,6 +146,13 @@ export class Lifecycle {
     }
     await this.exclusively(container, async () => {
       if (this.#context.directory.get(container.id) === undefined) return;
+      if (container.restartTimer !== undefined && !options.force) {
+        // compat:
+        throw new EngineError(
+          "conflict",
+          `cannot remove container "${container.record.name}": container is restarting: stop the container before removing or force remove`,
+        );
+      }
       if (container.isRunning)
         throw new EngineError("conflict", `cannot remove container "${container.id}": it still runs`);
       this.#cancelRestart(container);
@@ -212,6 +221,7 @@ export class Lifecycle {
           finishedAt,
           oomKilled: run.oomKilled,
           error: "",
+          ...(restarts ? { willRestart: true } : {}),
         },
       });
       if (run.oomKilled) this.#context.emit(container, "oom");
@@ -231,22 +241,10 @@ export class Lifecycle {
       this.#context.log.error("cannot clean up after a failed start", { container: container.id, error });
     });
     const { state } = container.record;
-    const at = this.#context.clock.wall().toISOString();
     await this.#update(container, {
       sandboxId: undefined,
       sandboxOwner: undefined,
-      ...(failure === undefined
-        ? {}
-        : {
-            state: {
-              kind: "exited",
-              exitCode: failure.exitCode,
-              startedAt: startedAtOf(state),
-              finishedAt: at,
-              oomKilled: false,
-              error: failure.message,
-            },
-          }),
+      ...(failure === undefined ? {} : { state: failedState(state, failure) }),
     });
   }
 
@@ -469,6 +467,13 @@ function ownerOf(record: ContainerRecord, directory: ContainerDirectory): LiveCo
     "conflict",
     `cannot join network namespace of a non running container: container ${owner.record.name} is ${owner.record.state.kind}`,
   );
+}
+
+/** compat: a container that never ran stays `created`, one that ran before stays `exited` with its old times. */
+function failedState(before: ContainerState, failure: StartFailure): ContainerState {
+  const { exitCode, message: error } = failure;
+  if (before.kind !== "exited") return { kind: "created", failure: { exitCode, error } };
+  return { ...before, exitCode, oomKilled: false, error, willRestart: false };
 }
 
 function stopSignalOf(container: LiveContainer): number {

@@ -45,15 +45,17 @@ export async function recover(context: RecoveryContext, signal: AbortSignal): Pr
     if (container.isRunning && record.sandboxId !== undefined) live.add(record.sandboxId);
     else if (!container.isRunning && restartsWithDaemon(record, ranBefore)) toStart.push(container);
   };
-  // Owners of shared sandboxes before those who share them.
+  // Owners of shared sandboxes, and those whom others link to, before those who need them.
   const containers = context.directory.all();
-  await Promise.all(containers.filter((container) => !sharesSandbox(container)).map(recoverAndNote));
-  await Promise.all(containers.filter(sharesSandbox).map(recoverAndNote));
+  await Promise.all(containers.filter((container) => !needsOthers(container)).map(recoverAndNote));
+  await Promise.all(containers.filter(needsOthers).map(recoverAndNote));
   await context.networks.recovered(live, signal);
   return toStart;
 }
 
-const sharesSandbox = (container: LiveContainer) => container.record.sandboxOwner !== undefined;
+function needsOthers({ record }: LiveContainer): boolean {
+  return record.sandboxOwner !== undefined || record.spec.host.links.length > 0;
+}
 
 async function recoverOne(
   context: RecoveryContext,

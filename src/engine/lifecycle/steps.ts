@@ -5,6 +5,9 @@ import { EngineError } from "../../base/errors.ts";
 import type { Networks, SandboxRequest } from "../../network/mod.ts";
 import type { Collection } from "../../store/mod.ts";
 import { type Containerd, isAlreadyExists, isFailedPrecondition, isNotFound } from "../containerd/mod.ts";
+import type { ContainerDirectory } from "../containers/directory.ts";
+import { linkedEnvironment, refuseStoppedLinks } from "../containers/links.ts";
+import { mergeEnv } from "../containers/merge.ts";
 import { ensureBindSource, type ResolvedMounts } from "../containers/mounts.ts";
 import type { ContainerRecord } from "../model.ts";
 import { layersOf, readTextFile, type SnapshotMount } from "../runtime-spec/rootfs.ts";
@@ -35,7 +38,7 @@ export interface StepContext {
   /** Where images are mounted for a moment to fill volumes. */
   readonly scratchDirectory: string;
   /** Other containers, for shared namespaces. */
-  readonly find: (id: string) => LiveContainer;
+  readonly directory: Pick<ContainerDirectory, "find" | "lookUp">;
   readonly sandboxRequest: (container: LiveContainer) => SandboxRequest;
 }
 
@@ -189,10 +192,11 @@ export class StepRunner {
     const { containerd, snapshotter, fifos } = this.#context;
     const { id, record } = container;
     mkdirSync(container.execDirectory, { recursive: true, mode: 0o700 });
+    refuseStoppedLinks(record, this.#context);
     for (const mount of record.spec.host.mounts) if (mount.type === "bind") ensureBindSource(mount);
     const [rootfs] = await Promise.all([this.#rootfsOf(container), container.io.prepare(fifos)]);
     const spec = buildSpec({
-      container: record,
+      container: { ...record, process: { ...record.process, env: environmentOf(record, this.#context) } },
       host: this.#context.host(),
       user: userOf(record, rootfs),
       ...this.#namespacesOf(container, outcome.netnsPath),
@@ -230,10 +234,10 @@ export class StepRunner {
     netnsPath: string | undefined,
   ): Pick<Parameters<typeof buildSpec>[0], "netnsPath" | "joined" | "filesDirectory"> {
     const { record } = container;
-    const owner = record.sandboxOwner === undefined ? undefined : this.#context.find(record.sandboxOwner);
+    const owner = record.sandboxOwner === undefined ? undefined : this.#context.directory.find(record.sandboxOwner);
     const ownersPath = owner === undefined ? undefined : this.#ownersNetns(owner);
     const { pidMode } = record.spec.host;
-    const pidOwner = pidMode.startsWith("container:") ? this.#context.find(pidMode.slice(10)) : undefined;
+    const pidOwner = pidMode.startsWith("container:") ? this.#context.directory.find(pidMode.slice(10)) : undefined;
     const pidOwnerState = pidOwner?.record.state;
     if (pidOwner !== undefined && pidOwnerState?.kind !== "running") {
       // compat:
@@ -302,6 +306,14 @@ export class StepRunner {
       if (mount.type === "volume") await this.#context.volumes.releaseAnonymous(mount.name, container.id);
     }
   }
+}
+
+/** Legacy links tell about the others as they are at this start. */
+export function environmentOf(
+  record: ContainerRecord,
+  context: Pick<StepContext, "networks" | "directory">,
+): readonly string[] {
+  return mergeEnv(linkedEnvironment(record, context), record.process.env);
 }
 
 function hostAsUndefined(record: ContainerRecord, netnsPath: string | undefined): string | undefined {
