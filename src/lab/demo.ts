@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { EngineError } from "../base/errors.ts";
-import { labDown, labEnv, labUp, type Say } from "./lab.ts";
+import { labDown, labEnv, labHosts, labUp, type Say } from "./lab.ts";
 import type { Lab, LabHost } from "./model.ts";
 import { run } from "./process.ts";
 
@@ -14,7 +14,10 @@ interface Step {
 /** Three hosts, a swarm, an overlay, containers that find each other across hosts; every command is shown with its output. */
 export async function demo(lab: Lab, say: Say, signal: AbortSignal): Promise<void> {
   say("Weft demo: three hosts in network namespaces, one overlay network between them");
-  await labDown(lab, () => {});
+  if ((await labHosts(lab)).length > 0) {
+    say("taking down the lab that is up, so that it starts afresh");
+    await labDown(lab, () => {});
+  }
   const hosts = await labUp(lab, 3, say, signal);
   const [one, two, three] = hosts as [LabHost, LabHost, LabHost];
 
