@@ -66,7 +66,13 @@ test("create() refuses in Docker's words and changes nothing", async () => {
   await withNetworks(async ({ networks }) => {
     const refused = async (change: Parameters<typeof testSpec>[1], expected: string, name = "x") =>
       assert.rejects(networks.create(testSpec(name, change), signal), { message: expected });
-    await refused({ driver: "nodriver" }, "could not find plugin nodriver in v1 plugin registry: plugin not found");
+    const noPlugin = (name: string) => `could not find plugin ${name} in v1 plugin registry: plugin not found`;
+    await refused({ driver: "nodriver" }, noPlugin("nodriver"));
+    for (const driver of ["macvlan", "ipvlan"]) {
+      const text = `${noPlugin(driver)} (this version of Weft has no ${driver} driver)`;
+      await refused({ driver }, text);
+      await refused({ driver, scope: "swarm" }, text);
+    }
     await refused(
       { driver: "overlay" },
       'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.',

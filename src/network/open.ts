@@ -1,24 +1,20 @@
-import { readFileSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Hub, KeyedMutex } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import { crashPoint } from "../base/crash-point.ts";
 import { EngineError, messageOf } from "../base/errors.ts";
-import { newHexId, shortId } from "../base/ids.ts";
-import { familyOf } from "../base/ip.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
 import type { Kernel, KernelObject } from "../kernel/mod.ts";
 import type { Seal, Store } from "../store/mod.ts";
-import { assignPools, hostCidr } from "./addresses.ts";
 import { Catalogue } from "./catalogue.ts";
 import { checkEndpoint } from "./check-endpoint.ts";
 import { checkSpec, predefinedNames } from "./check-spec.ts";
 import type { NetworksConfig } from "./config.ts";
 import type { DnsServer, DnsServerOptions } from "./dns/dns.ts";
 import { openDnsServer, openNameTable } from "./dns/mod.ts";
-import { bridgeDriver, checkBridgeConflicts } from "./drivers/bridge/bridge.ts";
+import { bridgeDriver } from "./drivers/bridge/bridge.ts";
 import type { BridgeDefaults } from "./drivers/bridge/desired.ts";
 import type { Driver } from "./drivers/driver.ts";
 import { hostDriver } from "./drivers/host/host.ts";
@@ -26,14 +22,13 @@ import { noneDriver } from "./drivers/none/none.ts";
 import { openOverlayDriver } from "./drivers/overlay/mod.ts";
 import { ensureForwardRule } from "./firewall/foreign-firewall.ts";
 import { hostTable } from "./firewall/host-table.ts";
-import type { DefaultPool } from "./ipam/ipam.ts";
-import { localDefaultPools, ulaPool } from "./ipam/mod.ts";
+import { ephemeralPorts, filtersBridgedFrames, hostHasIpv6 } from "./host-facts.ts";
 import { LatePeerTable } from "./late-peer-table.ts";
+import { LocalNetworks } from "./local-networks.ts";
 import { findNetwork, tryFindNetwork } from "./lookup.ts";
 import type {
   Endpoint,
   EndpointRequest,
-  IpamPool,
   Network,
   NetworkSpec,
   Sandbox,
@@ -42,11 +37,9 @@ import type {
 } from "./model.ts";
 import type { NetworkEvent, NetworkMember, Networks, PeerTable, SwarmNetworks } from "./networks.ts";
 import { HostPorts } from "./portmapping/host-ports.ts";
-import { parsePortRange } from "./portmapping/plan.ts";
-import { defaultBridgeSpec, gatewayBridgeSpec, hostSpec, noneSpec } from "./predefined.ts";
-import { hostNameServers } from "./sandbox/container-files.ts";
-import { gatewayBridgeName } from "./sandbox/gateway.ts";
+import { hostSpec, noneSpec } from "./predefined.ts";
 import { Sandboxes } from "./sandboxes.ts";
+import { notManager, refuseOutsideManager } from "./swarm-role.ts";
 import { SwarmSide } from "./swarm-side.ts";
 
 export interface NetworksOptions {
@@ -89,40 +82,53 @@ class HostNetworks implements Networks {
   readonly #catalogue: Catalogue;
   readonly #sandboxes: Sandboxes;
   readonly #swarmSide: SwarmSide;
+  readonly #local: LocalNetworks;
   readonly #hostPorts: HostPorts;
   readonly #peerTable: LatePeerTable;
   readonly #drivers: ReadonlyMap<string, Driver>;
-  readonly #bridgeDefaults: BridgeDefaults;
   readonly #events = new Hub<NetworkEvent>();
   readonly #mutex = new KeyedMutex();
-  readonly #removing = new Set<string>();
   readonly #hasIpv6: boolean;
   #recovered = false;
 
   constructor(options: NetworksOptions, catalogue: Catalogue) {
-    const { kernel, log, config, swarm } = options;
+    const { kernel, log, config, swarm, clock, random } = options;
     this.#options = options;
     this.#catalogue = catalogue;
     this.#hasIpv6 = options.hasIpv6 ?? hostHasIpv6();
-    this.#bridgeDefaults = {
+    const bridgeDefaults: BridgeDefaults = {
       mtuBytes: config.mtuBytes,
       defaultName: config.bridgeName ?? "docker0",
       filtersBridged: filtersBridgedFrames(),
     };
     this.#peerTable = new LatePeerTable(options.peerTable);
     const netnsDirectory = join(options.execRoot, "netns");
-    const { clock } = options;
     const overlay = openOverlayDriver({ kernel, peers: this.#peerTable, swarm, netnsDirectory, clock, log });
     const drivers: readonly Driver[] = [
-      bridgeDriver({ kernel, defaults: this.#bridgeDefaults }),
+      bridgeDriver({ kernel, defaults: bridgeDefaults }),
       hostDriver,
       noneDriver,
       overlay,
     ];
     this.#drivers = new Map(drivers.map((driver) => [driver.name, driver]));
     this.#hostPorts = new HostPorts({ kernel, log, hasIpv6: this.#hasIpv6, ephemeral: ephemeralPorts() });
+    this.#local = new LocalNetworks({
+      kernel,
+      catalogue,
+      clock,
+      random,
+      log,
+      config,
+      engineId: options.engineId,
+      bridgeDefaults,
+      all: () => this.#all(),
+      driver: (name) => this.#driver(name),
+      releaseDead: async () => {
+        if (this.#recovered) await this.#sandboxes.releaseDead((id) => this.#sandboxes.has(id));
+      },
+    });
     const names = openNameTable();
-    const dnsDeps = { kernel, clock, random: options.random, log };
+    const dnsDeps = { kernel, clock, random, log };
     this.#sandboxes = new Sandboxes({
       kernel,
       catalogue,
@@ -134,12 +140,12 @@ class HostNetworks implements Networks {
       swarm,
       config,
       log,
-      random: options.random,
+      random,
       netnsDirectory,
       hasIpv6: this.#hasIpv6,
       allNetworks: () => this.#all(),
-      isBeingRemoved: (id) => this.#removing.has(id),
-      ensureGatewayBridge: (signal) => this.#ensureGatewayBridge(signal),
+      isBeingRemoved: (id) => this.#local.isBeingRemoved(id),
+      ensureGatewayBridge: (signal) => this.#local.ensureGatewayBridge(signal),
       emit: (event) => this.#events.emit(event),
     });
     this.#swarmSide = new SwarmSide({
@@ -149,7 +155,7 @@ class HostNetworks implements Networks {
       peerTable: this.#peerTable,
       sandboxes: this.#sandboxes,
       log,
-      ensureGatewayBridge: (signal) => this.#ensureGatewayBridge(signal),
+      ensureGatewayBridge: (signal) => this.#local.ensureGatewayBridge(signal),
     });
   }
 
@@ -158,9 +164,9 @@ class HostNetworks implements Networks {
     await this.#options.kernel.reconcile("host", this.#hostObjects(), signal);
     crashPoint("host.reconcile");
     await this.#ensureForwardRule(signal);
-    await this.#ensurePredefined(hostSpec, signal);
-    await this.#ensurePredefined(noneSpec, signal);
-    await this.#ensureDefaultBridge(signal);
+    await this.#local.ensurePredefined(hostSpec, signal);
+    await this.#local.ensurePredefined(noneSpec, signal);
+    await this.#local.ensureDefaultBridge(signal);
     for (const network of this.#catalogue.networks()) {
       if (network.scope !== "local" || network.spec.configOnly) continue;
       try {
@@ -190,7 +196,7 @@ class HostNetworks implements Networks {
       const driver = spec.driver === "" || spec.driver === "default" ? "bridge" : spec.driver;
       const asked = { ...spec, driver };
       const network =
-        driver === "overlay" ? await this.#createInSwarm(asked, signal) : await this.#createLocal(asked, signal);
+        driver === "overlay" ? await this.#createInSwarm(asked, signal) : await this.#local.create(asked, signal);
       this.#events.emit({ action: "create", network });
       return { network, warning: "" };
     });
@@ -330,117 +336,17 @@ class HostNetworks implements Networks {
     const driver = this.#drivers.get(name);
     // compat:
     const text = `could not find plugin ${name} in v1 plugin registry: plugin not found`;
-    if (driver === undefined) throw new EngineError("not-found", text);
+    const more = notYet.has(name) ? ` (this version of Weft has no ${name} driver)` : "";
+    if (driver === undefined) throw new EngineError("not-found", `${text}${more}`);
     return driver;
   }
 
-  async #createInSwarm(spec: NetworkSpec, signal: AbortSignal): Promise<Network> {
+  #createInSwarm(spec: NetworkSpec, signal: AbortSignal): Promise<Network> {
     const swarm = this.#options.swarm();
-    // compat: the four texts below (reference: network-data-plane 15)
-    if (spec.scope === "local")
-      throw new EngineError("forbidden", "cannot downgrade network scope for overlay networks");
-    if (swarm.role === "none") {
-      const text = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`;
-      throw new EngineError("forbidden", text);
-    }
-    if (swarm.role === "worker") {
-      const text =
-        "Cannot create a multi-host network from a worker node. Please create the network from a manager node.";
-      throw new EngineError("forbidden", text);
-    }
-    this.#refuseSameName(spec.name);
+    refuseOutsideManager(spec, swarm.role);
+    this.#local.refuseSameName(spec.name);
     this.#driver("overlay").check(spec, this.#all());
     return swarm.create(spec, signal);
-  }
-
-  async #createLocal(spec: NetworkSpec, signal: AbortSignal): Promise<Network> {
-    if (spec.scope === "swarm" || spec.ingress) {
-      throw new EngineError("forbidden", "cannot create a swarm scoped network when swarm is not active"); // compat:
-    }
-    this.#refuseSameName(spec.name);
-    const merged = this.#withConfigFrom(spec);
-    if (merged.configOnly) return this.#store(merged, []);
-    const driver = this.#driver(merged.driver);
-    driver.check(merged, this.#all());
-    return this.#make(merged, driver, signal);
-  }
-
-  /** A local network, whatever it is called: addresses, record, device. */
-  async #make(spec: NetworkSpec, driver: Driver, signal: AbortSignal): Promise<Network> {
-    const pools = driver.addresses ? this.#assignPools(spec) : [];
-    const network = await this.#store(spec, pools, (candidate) => {
-      if (spec.driver === "bridge") checkBridgeConflicts(candidate, this.#catalogue.networks(), this.#bridgeDefaults);
-    });
-    try {
-      await driver.ensureNetwork(network, signal);
-      crashPoint("network.ensure");
-      return network;
-    } catch (error) {
-      await driver.removeNetwork(network, new AbortController().signal);
-      await this.#catalogue.deleteNetwork(network.id);
-      throw error;
-    }
-  }
-
-  async #store(spec: NetworkSpec, pools: readonly IpamPool[], accept?: (network: Network) => void): Promise<Network> {
-    const network: Network = {
-      id: newHexId(this.#options.random),
-      createdAt: this.#options.clock.wall().toISOString(),
-      spec,
-      scope: "local",
-      pools,
-      vnis: [],
-    };
-    accept?.(network);
-    await this.#catalogue.putNetwork({ network });
-    crashPoint("network.store");
-    return network;
-  }
-
-  #assignPools(spec: NetworkSpec): readonly IpamPool[] {
-    const routes = this.#options.kernel.routes("host").map((route) => route.destination);
-    const servers = hostNameServers().map(hostCidr);
-    return assignPools(spec, {
-      used: this.#catalogue
-        .networks()
-        .flatMap((network) => (network.scope === "local" ? network.pools.map((p) => p.subnet) : [])),
-      // The default route overlaps everything and says nothing about where the LAN is.
-      avoid: [...routes.filter((cidr) => cidr.prefix > 0), ...servers],
-      defaults: this.#defaultPools(),
-    });
-  }
-
-  #defaultPools(): readonly DefaultPool[] {
-    const pools = this.#options.config.defaultAddressPools ?? localDefaultPools;
-    const { engineId } = this.#options;
-    const isComplete = engineId === undefined || pools.some((pool) => familyOf(pool.base.address) === 6);
-    return isComplete ? pools : [...pools, ulaPool(engineId)];
-  }
-
-  #refuseSameName(name: string): void {
-    if (this.#all().some((network) => network.spec.name === name)) {
-      throw new EngineError("conflict", `network with name ${name} already exists`); // compat:
-    }
-  }
-
-  #withConfigFrom(spec: NetworkSpec): NetworkSpec {
-    // compat: all texts (reference: network-data-plane 15)
-    if (spec.configOnly && (spec.internal || spec.attachable || spec.ingress)) {
-      const text =
-        "configuration network can only contain network specific fields. Network operator fields like [ ingress | internal | attachable | scope ] are not supported.";
-      throw new EngineError("forbidden", text);
-    }
-    if (spec.configFrom === undefined || spec.configFrom === "") return spec;
-    const source = this.#all().find((network) => network.spec.name === spec.configFrom && network.spec.configOnly);
-    if (source === undefined) {
-      throw new EngineError("not-found", `configuration network "${spec.configFrom}" does not exist`);
-    }
-    if (spec.ipam.pools.length > 0 || Object.keys(spec.options).length > 0) {
-      const text = "user-specified configurations are not supported if the network depends on a configuration network";
-      throw new EngineError("forbidden", text);
-    }
-    const { ipam, options, enableIpv4, enableIpv6 } = source.spec;
-    return { ...spec, ipam, options, enableIpv4, enableIpv6, labels: { ...source.spec.labels, ...spec.labels } };
   }
 
   async #remove(network: Network, signal: AbortSignal): Promise<void> {
@@ -450,37 +356,10 @@ class HostNetworks implements Networks {
     }
     if (network.scope === "swarm") {
       const swarm = this.#options.swarm();
-      if (swarm.role !== "manager") {
-        const text = `This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect this node to swarm and try again.`;
-        throw new EngineError("forbidden", text); // compat:
-      }
+      if (swarm.role !== "manager") throw notManager();
       await swarm.remove(network.id, signal);
-    } else await this.#removeLocal(network, signal);
+    } else await this.#local.remove(network, signal);
     this.#events.emit({ action: network.scope === "swarm" ? "remove" : "destroy", network });
-  }
-
-  async #removeLocal(network: Network, signal: AbortSignal): Promise<void> {
-    const { name } = network.spec;
-    if (network.spec.configOnly && this.#all().some((other) => other.spec.configFrom === name)) {
-      throw new EngineError("forbidden", `configuration network "${name}" is in use`); // compat:
-    }
-    // A record whose container is gone must not hold a network for ever.
-    if (this.#recovered) await this.#sandboxes.releaseDead((id) => this.#sandboxes.has(id));
-    const active = this.#catalogue.endpointsOn(network.id);
-    if (active.length > 0) {
-      const holders = active.map((e) => `name:"${e.containerName}" id:"${shortId(e.id)}"`).join(", ");
-      // compat:
-      const text = `error while removing network: network ${name} has active endpoints (${holders})`;
-      throw new EngineError("forbidden", text);
-    }
-    this.#removing.add(network.id);
-    try {
-      if (!network.spec.configOnly) await this.#driver(network.spec.driver).removeNetwork(network, signal);
-      crashPoint("network.remove");
-      await this.#catalogue.deleteNetwork(network.id);
-    } finally {
-      this.#removing.delete(network.id);
-    }
   }
 
   /** Without it a host's own firewall may drop containers' traffic, but everything else works: said, not fatal. */
@@ -494,37 +373,6 @@ class HostNetworks implements Networks {
     }
   }
 
-  async #ensurePredefined(spec: NetworkSpec, signal: AbortSignal): Promise<void> {
-    if (this.#catalogue.networks().some((network) => network.spec.name === spec.name)) return;
-    await this.#make(spec, this.#driver(spec.driver), signal);
-  }
-
-  /** The flags rule: a default bridge that nobody uses is made anew when they have changed. */
-  async #ensureDefaultBridge(signal: AbortSignal): Promise<void> {
-    const spec = defaultBridgeSpec(this.#options.config);
-    const found = this.#catalogue.networks().find((network) => network.spec.name === spec.name);
-    if (found === undefined) {
-      await this.#ensurePredefined(spec, signal);
-      return;
-    }
-    if (JSON.stringify(found.spec) === JSON.stringify(spec)) return;
-    if (this.#catalogue.endpointsOn(found.id).length > 0) {
-      this.#options.log.warn(
-        "the default bridge is in use: its changed settings wait for a restart without containers",
-      );
-      return;
-    }
-    await this.#catalogue.deleteNetwork(found.id);
-    await this.#make(spec, this.#driver("bridge"), signal);
-  }
-
-  #ensureGatewayBridge(signal: AbortSignal): Promise<Network> {
-    return this.#mutex.run("gateway-bridge", async () => {
-      const found = this.#catalogue.networks().find((n) => n.spec.name === gatewayBridgeName && n.scope === "local");
-      return found ?? (await this.#make(gatewayBridgeSpec, this.#driver("bridge"), signal));
-    });
-  }
-
   #hostObjects(): readonly KernelObject[] {
     const objects: KernelObject[] = [hostTable(4)];
     if (this.#hasIpv6) objects.push(hostTable(6));
@@ -535,33 +383,9 @@ class HostNetworks implements Networks {
   }
 }
 
+/** Built into the reference engine: who asks for them has not mistyped a plugin's name. */
+const notYet: ReadonlySet<string> = new Set(["macvlan", "ipvlan"]);
+
 function isPredefined(network: Network): boolean {
   return network.scope === "local" && predefinedNames.has(network.spec.name);
-}
-
-/** Of the namespace that weftd lives in. */
-function hostHasIpv6(): boolean {
-  try {
-    return readFileSync("/proc/sys/net/ipv6/conf/all/disable_ipv6", "utf8").trim() === "0";
-  } catch {
-    // No such file: the kernel has no IPv6, or has it switched off at boot.
-    return false;
-  }
-}
-
-/** In the namespace that weftd lives in; the file is there once br_netfilter is loaded. */
-function filtersBridgedFrames(): boolean {
-  try {
-    return readFileSync("/proc/sys/net/bridge/bridge-nf-call-iptables", "utf8").trim() === "1";
-  } catch {
-    return false;
-  }
-}
-
-function ephemeralPorts() {
-  try {
-    return parsePortRange(readFileSync("/proc/sys/net/ipv4/ip_local_port_range", "utf8"));
-  } catch {
-    return parsePortRange("");
-  }
 }
