@@ -81,6 +81,7 @@ export const fakeSettings: ApiSettings = {
   execRoot: "/run/docker",
   defaultRuntime: "runc",
   loggingDriver: "json-file",
+  loggingOptions: {},
   liveRestore: false,
   experimental: false,
   insecureRegistries: [],

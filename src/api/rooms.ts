@@ -56,6 +56,8 @@ export interface ApiSettings {
   readonly execRoot: string;
   readonly defaultRuntime: string;
   readonly loggingDriver: string;
+  /** For containers that use this driver. */
+  readonly loggingOptions: Readonly<Record<string, string>>;
   readonly liveRestore: boolean;
   readonly experimental: boolean;
   readonly insecureRegistries: readonly string[];

@@ -11,6 +11,7 @@ export function apiSettings(config: DaemonConfig): ApiSettings {
     execRoot: config.execRoot,
     defaultRuntime: "runc",
     loggingDriver: config.logDriver,
+    loggingOptions: config.logOptions,
     liveRestore: config.liveRestore,
     experimental: config.experimental,
     insecureRegistries: config.registry.insecureRegistries,

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { parseContainer } from "./container.ts";
 import { withImageConfig } from "./image-config.ts";
 
-const defaults = { shmSizeBytes: 67108864, logDriver: "json-file", init: false };
+const defaults = { shmSizeBytes: 67108864, logDriver: "json-file", logOptions: {}, init: false };
 const parse = (json: unknown, version = 50) => parseContainer(json, version, defaults);
 const host = (config: unknown) => ({ Image: "toolbox", HostConfig: config });
 

@@ -134,6 +134,8 @@ type HostBody = z.output<typeof hostConfigBody>;
 export interface Defaults {
   readonly shmSizeBytes: number;
   readonly logDriver: string;
+  /** Those of `logDriver`; the container's own win. */
+  readonly logOptions: Readonly<Record<string, string>>;
   readonly init: boolean;
 }
 
@@ -208,6 +210,7 @@ function parseHost(host: HostBody, defaults: Defaults): HostSpec {
     if (!target.startsWith("/")) throw invalid(`invalid mount path: '${target}' mount path must be absolute`);
   }
   refuseDuplicates([...mounts.map((mount) => mount.target), ...Object.keys(tmpfs)]);
+  const logDriver = host.LogConfig.Type === "" ? defaults.logDriver : host.LogConfig.Type;
   return {
     autoRemove: host.AutoRemove,
     mounts,
@@ -236,8 +239,8 @@ function parseHost(host: HostBody, defaults: Defaults): HostSpec {
     pidMode: host.PidMode,
     ipcMode: host.IpcMode,
     utsMode: host.UTSMode,
-    logDriver: host.LogConfig.Type === "" ? defaults.logDriver : host.LogConfig.Type,
-    logOptions: host.LogConfig.Config,
+    logDriver,
+    logOptions: { ...(logDriver === defaults.logDriver ? defaults.logOptions : {}), ...host.LogConfig.Config },
   };
 }
 

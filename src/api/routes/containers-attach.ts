@@ -18,14 +18,6 @@ async function attach(call: Call, rooms: Rooms, accept: (tty: boolean) => Hijack
     logs: query.flag("logs"),
     stream,
   });
-  rooms.events.publish({
-    type: "container",
-    action: "attach",
-    id: record.id,
-    attributes: { ...record.spec.labels, image: record.spec.image, name: record.name },
-    scope: "local",
-    timeMs: rooms.clock.wall().getTime(),
-  });
   await joinStreams(accept(attached.tty), attached, { closesStdin: record.spec.stdinOnce });
   return undefined;
 }

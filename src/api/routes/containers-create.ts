@@ -13,6 +13,7 @@ async function create(call: Call, rooms: Rooms): Promise<Reply> {
   const { spec, warnings } = parseContainer(await call.json(), call.version, {
     shmSizeBytes: settings.defaultShmSizeBytes,
     logDriver: settings.loggingDriver,
+    logOptions: settings.loggingOptions,
     init: settings.init,
   });
   const name = call.query.text("name").replace(/^\//, "");

@@ -21,7 +21,16 @@ async function top(call: Call, rooms: Rooms): Promise<Reply> {
   } catch (cause) {
     throw new EngineError("internal", `error running ps: ${messageOf(cause)}`, { cause });
   }
-  return json(selectProcesses(output, pids));
+  const processes = selectProcesses(output, pids);
+  rooms.events.publish({
+    type: "container",
+    action: "top",
+    id: record.id,
+    attributes: { ...record.spec.labels, image: record.spec.image, name: record.name },
+    scope: "local",
+    timeMs: rooms.clock.wall().getTime(),
+  });
+  return json(processes);
 }
 
 /** Keeps the lines whose PID is one of `pids`. @throws {EngineError} `invalid` when there is no PID column. */

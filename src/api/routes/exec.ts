@@ -1,6 +1,7 @@
 import { z } from "zod";
-import { EngineError } from "../../base/errors.ts";
-import type { Hijacked } from "../../wire/http/mod.ts";
+import { EngineError, messageOf } from "../../base/errors.ts";
+import type { Attached } from "../../engine/mod.ts";
+import { encodeFrame, type Hijacked } from "../../wire/http/mod.ts";
 import { type Call, empty, json, type Reply, type Route } from "../call.ts";
 import { invalid } from "../errors.ts";
 import { decodeBody, flag, text, textOrTexts, texts } from "../parse/go-json.ts";
@@ -63,11 +64,22 @@ async function start(call: Call, rooms: Rooms, accept: (tty: boolean) => Hijacke
   const id = call.params["id"] ?? "";
   const { spec } = rooms.containers.findExec(id);
   const [rows = 0, columns = 0] = body.ConsoleSize;
-  const attached = await rooms.containers.startExec(id, {
-    detach: body.Detach,
-    tty: spec.tty,
-    ...(spec.tty && rows > 0 && columns > 0 ? { size: { rows, columns } } : {}),
-  });
+  let attached: Attached | undefined;
+  try {
+    attached = await rooms.containers.startExec(id, {
+      detach: body.Detach,
+      tty: spec.tty,
+      ...(spec.tty && rows > 0 && columns > 0 ? { size: { rows, columns } } : {}),
+    });
+  } catch (error) {
+    // compat: once tried, the failure is told in the stream; the client then asks for the exit code.
+    if (body.Detach || rooms.containers.findExec(id).exitCode === undefined) throw error;
+    const text = Buffer.from(`${messageOf(error)}\r\n`);
+    const connection = accept(spec.tty);
+    connection.stream.write(spec.tty ? text : encodeFrame(1, text));
+    connection.end();
+    return undefined;
+  }
   if (attached === undefined) return empty(200);
   await joinStreams(accept(attached.tty), attached, { closesStdin: true });
   return undefined;

@@ -28,6 +28,7 @@ import { Lifecycle } from "../lifecycle/lifecycle.ts";
 import { watchOom } from "../lifecycle/oom.ts";
 import { recover } from "../lifecycle/recovery.ts";
 import { environmentOf, type StepContext, StepRunner } from "../lifecycle/steps.ts";
+import { logWarnings } from "../logs/limits.ts";
 import { readLog } from "../logs/reader.ts";
 import type { ContainerRecord, ContainerSpec } from "../model.ts";
 import { observeHost } from "../runtime-spec/host.ts";
@@ -201,7 +202,7 @@ class Engine implements HostContainers {
       const container = await createContainer(this.#creation, { id, name: chosen, spec }, signal);
       this.#directory.add(container);
       this.#emit(container.record, "create", {});
-      return { id, warnings: [] };
+      return { id, warnings: logWarnings(spec.host.logOptions) };
     } catch (error) {
       this.#directory.release(chosen);
       throw error;
@@ -300,13 +301,13 @@ class Engine implements HostContainers {
     return attached;
   }
 
-  async *logs(id: string, options: LogOptions, signal: AbortSignal): AsyncIterable<LogLine> {
+  logs(id: string, options: LogOptions, signal: AbortSignal): AsyncIterable<LogLine> {
     const container = this.#directory.find(id);
     if (!container.hasLog) {
       // compat:
       throw new EngineError("unsupported", "configured logging driver does not support reading");
     }
-    yield* readLog(container.logSource(options.follow ? "end" : "now"), options, signal);
+    return readLog(container.logSource(options.follow ? "end" : "now"), options, signal);
   }
 
   async createExec(id: string, spec: ExecSpec): Promise<string> {

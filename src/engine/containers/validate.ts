@@ -1,4 +1,5 @@
 import { EngineError } from "../../base/errors.ts";
+import { parseLogLimits } from "../logs/limits.ts";
 import type { ContainerSpec, HostSpec } from "../model.ts";
 import { resolveCapabilities } from "../runtime-spec/capabilities.ts";
 import { parseSecurityOptions } from "../runtime-spec/security.ts";
@@ -35,6 +36,7 @@ export function checkContainerSpec(spec: ContainerSpec, host: HostFacts): void {
     const driver = options.logDriver;
     throw new EngineError("not-found", `error looking up logging plugin ${driver}: plugin "${driver}" not found`);
   }
+  parseLogLimits(options.logDriver, options.logOptions);
   if (options.ipcMode.startsWith("container:")) {
     throw new EngineError(
       "unsupported",

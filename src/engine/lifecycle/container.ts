@@ -5,6 +5,7 @@ import type { Clock } from "../../base/clock.ts";
 import { EngineError } from "../../base/errors.ts";
 import { exitCodeOf } from "../containers/record.ts";
 import { JsonFileLog } from "../logs/json-file.ts";
+import { type LogLimits, parseLogLimits } from "../logs/limits.ts";
 import type { LogSource } from "../logs/reader.ts";
 import type { ContainerRecord } from "../model.ts";
 import type { SnapshotMount } from "../runtime-spec/rootfs.ts";
@@ -42,6 +43,7 @@ export class LiveContainer {
   readonly #clock: Clock;
   #log: JsonFileLog | undefined;
   #logVersion = 0;
+  #logRotations = 0;
   #logWaiters: Deferred<void> = deferred();
   #nextExit: Deferred<number> = deferred();
   readonly #removed: Deferred<number> = deferred();
@@ -84,8 +86,15 @@ export class LiveContainer {
 
   openLog(): void {
     if (!this.hasLog) return;
-    const onWrite = () => this.#logChanged();
-    this.#log = new JsonFileLog({ path: this.logPath, clock: this.#clock, onWrite });
+    this.#log = new JsonFileLog({
+      path: this.logPath,
+      clock: this.#clock,
+      limits: this.#logLimits(),
+      onWrite: () => this.#logChanged(),
+      onRotate: () => {
+        this.#logRotations += 1;
+      },
+    });
   }
 
   closeLog(): void {
@@ -103,12 +112,14 @@ export class LiveContainer {
     const size = existsSync(this.logPath) ? statSync(this.logPath).size : 0;
     return {
       path: this.logPath,
+      maximumFiles: this.#logLimits().maximumFiles,
+      rotations: () => this.#logRotations,
       version: () => this.#logVersion,
       changed: (seen, signal) =>
         this.#logVersion > seen ? Promise.resolve() : withSignal(this.#logWaiters.promise, signal),
       // As Docker's: a container that does not run is not followed.
       isFinished: () => this.run === undefined,
-      ...(upTo === "now" ? { endOffset: size } : {}),
+      ...(upTo === "now" ? { end: { rotations: this.#logRotations, offset: size } } : {}),
     };
   }
 
@@ -150,6 +161,11 @@ export class LiveContainer {
     }
     // compat:
     if (!this.isRunning) throw new EngineError("conflict", `container ${this.id} is not running`);
+  }
+
+  #logLimits(): LogLimits {
+    const { logDriver, logOptions } = this.record.spec.host;
+    return parseLogLimits(logDriver, logOptions);
   }
 
   #logChanged(): void {

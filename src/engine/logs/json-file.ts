@@ -1,6 +1,8 @@
-import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import type { Clock } from "../../base/clock.ts";
+import { formatEntry } from "./entry.ts";
+import { type LogLimits, rotate } from "./limits.ts";
 
 export type LogStream = "stdout" | "stderr";
 
@@ -17,17 +19,32 @@ const maximumLineBytes = 16 << 10;
  * as a partial entry (without newline) when its end does not come soon; readers join them.
  */
 export class JsonFileLog implements Disposable {
-  readonly #fd: number;
+  readonly #path: string;
   readonly #clock: Clock;
+  readonly #limits: LogLimits;
   readonly #onWrite: () => void;
+  readonly #onRotate: () => void;
   readonly #held = new Map<LogStream, { bytes: Buffer; timer: Disposable }>();
+  #fd: number;
+  #size: number;
   #closed = false;
 
-  constructor(options: { readonly path: string; readonly clock: Clock; readonly onWrite: () => void }) {
+  constructor(options: {
+    readonly path: string;
+    readonly clock: Clock;
+    readonly limits: LogLimits;
+    readonly onWrite: () => void;
+    /** The file has been put aside, and the next is empty. */
+    readonly onRotate: () => void;
+  }) {
     mkdirSync(dirname(options.path), { recursive: true, mode: 0o710 });
-    this.#fd = openSync(options.path, "a", 0o640);
+    this.#path = options.path;
     this.#clock = options.clock;
+    this.#limits = options.limits;
     this.#onWrite = options.onWrite;
+    this.#onRotate = options.onRotate;
+    this.#fd = openSync(this.#path, "a", 0o640);
+    this.#size = fstatSync(this.#fd).size;
   }
 
   write(stream: LogStream, chunk: Buffer): void {
@@ -35,7 +52,7 @@ export class JsonFileLog implements Disposable {
     const held = this.#take(stream);
     const bytes = held === undefined ? chunk : Buffer.concat([held, chunk]);
     const time = this.#now();
-    let text = "";
+    const entries: string[] = [];
     let start = 0;
     while (start < bytes.length) {
       const found = bytes.indexOf(newline, start);
@@ -44,17 +61,18 @@ export class JsonFileLog implements Disposable {
       const end = isWhole ? lineEnd : characterBoundary(bytes, start, Math.min(lineEnd, start + maximumLineBytes));
       if (!isWhole && lineEnd - start < maximumLineBytes && chunk.length < partialAtOnceBytes) break;
       if (end === start) break;
-      text += entryOf(stream, bytes.subarray(start, end), time);
+      entries.push(formatEntry({ log: bytes.toString("utf8", start, end), stream, time }));
       start = end;
     }
     if (start < bytes.length) this.#hold(stream, bytes.subarray(start));
-    if (text !== "") this.#append(text);
+    if (entries.length > 0) this.#append(entries);
   }
 
   /** Writes what is held back; at the end of a stream. */
   flush(stream: LogStream): void {
     const held = this.#take(stream);
-    if (held !== undefined && !this.#closed) this.#append(entryOf(stream, held, this.#now()));
+    if (held === undefined || this.#closed) return;
+    this.#append([formatEntry({ log: held.toString("utf8"), stream, time: this.#now() })]);
   }
 
   [Symbol.dispose](): void {
@@ -79,10 +97,34 @@ export class JsonFileLog implements Disposable {
     return held.bytes;
   }
 
-  #append(text: string): void {
+  /** In as few writes as there are files to write to. */
+  #append(entries: readonly string[]): void {
+    const { maximumBytes = Number.POSITIVE_INFINITY, maximumFiles } = this.#limits;
+    let text = "";
+    for (const entry of entries) {
+      if (this.#size + text.length >= maximumBytes) {
+        this.#writeAll(text);
+        text = "";
+        this.#rotate(maximumFiles);
+      }
+      text += entry;
+    }
+    this.#writeAll(text);
+    this.#onWrite();
+  }
+
+  #writeAll(text: string): void {
     const bytes = Buffer.from(text);
     for (let at = 0; at < bytes.length; ) at += writeSync(this.#fd, bytes, at);
-    this.#onWrite();
+    this.#size += bytes.length;
+  }
+
+  #rotate(maximumFiles: number): void {
+    closeSync(this.#fd);
+    rotate(this.#path, maximumFiles);
+    this.#fd = openSync(this.#path, "a", 0o640);
+    this.#size = 0;
+    this.#onRotate();
   }
 
   #now(): string {
@@ -106,8 +148,4 @@ function characterBoundary(bytes: Buffer, start: number, end: number): number {
     return lead + length > end ? lead : end;
   }
   return end;
-}
-
-function entryOf(stream: LogStream, line: Buffer, time: string): string {
-  return `{"log":${JSON.stringify(line.toString("utf8"))},"stream":"${stream}","time":"${time}"}\n`;
 }

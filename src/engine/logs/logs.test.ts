@@ -1,13 +1,15 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import fc from "fast-check";
+import { deferred } from "../../base/async.ts";
 import { systemClock } from "../../base/clock.ts";
 import type { LogOptions } from "../engine.ts";
 import { JsonFileLog } from "./json-file.ts";
-import { readLog } from "./reader.ts";
+import { type LogLimits, logWarnings, parseLogLimits } from "./limits.ts";
+import { type LogSource, readLog } from "./reader.ts";
 
 let directory = "";
 let path = "";
@@ -25,7 +27,20 @@ const all: LogOptions = {
   since: undefined,
   until: undefined,
 };
-const source = () => ({ path, version: () => 0, changed: async () => {}, isFinished: () => true });
+let rotations = 0;
+const source = () => ({
+  path,
+  maximumFiles: 3,
+  rotations: () => rotations,
+  version: () => 0,
+  changed: async () => {},
+  isFinished: () => true,
+});
+
+function openLog(limits: LogLimits = { maximumBytes: undefined, maximumFiles: 1 }): JsonFileLog {
+  rotations = 0;
+  return new JsonFileLog({ path, clock: systemClock, limits, onWrite: () => {}, onRotate: () => (rotations += 1) });
+}
 
 async function read(options: Partial<LogOptions> = {}): Promise<{ stdout: string; stderr: string; lines: number }> {
   const out = { stdout: "", stderr: "", lines: 0 };
@@ -47,7 +62,7 @@ test("what is written comes back byte for byte, however it was cut", async () =>
         rmSync(path, { force: true });
         const expected = { stdout: "", stderr: "" };
         {
-          using log = new JsonFileLog({ path, clock: systemClock, onWrite: () => {} });
+          using log = openLog();
           for (const [index, [stream, body]] of writes.entries()) {
             const text = index % 3 === 0 ? `${body}\n` : body;
             expected[stream as "stdout"] += text;
@@ -68,7 +83,7 @@ test("what is written comes back byte for byte, however it was cut", async () =>
 test("a long line is cut into entries between characters, and read as one", async () => {
   const line = `${"ä€😀x".repeat(8000)}\n`;
   {
-    using log = new JsonFileLog({ path, clock: systemClock, onWrite: () => {} });
+    using log = openLog();
     const bytes = Buffer.from(line);
     for (let at = 0; at < bytes.length; at += 5001) log.write("stdout", bytes.subarray(at, at + 5001));
   }
@@ -79,7 +94,7 @@ test("a long line is cut into entries between characters, and read as one", asyn
 test("the last lines are found from the end, by stream", async () => {
   const count = 30_000;
   {
-    using log = new JsonFileLog({ path, clock: systemClock, onWrite: () => {} });
+    using log = openLog();
     for (let i = 0; i < count; i += 1000) {
       const lines = Array.from({ length: 1000 }, (_, j) => `${i + j}\n`).join("");
       log.write("stdout", Buffer.from(lines));
@@ -96,7 +111,7 @@ test("the last lines are found from the end, by stream", async () => {
 test("since and until bound by time; torn lines and a missing file do no harm", async () => {
   assert.equal((await read()).lines, 0);
   {
-    using log = new JsonFileLog({ path, clock: systemClock, onWrite: () => {} });
+    using log = openLog();
     log.write("stdout", Buffer.from("now\n"));
   }
   const past = new Date(Date.now() - 60_000);
@@ -104,4 +119,78 @@ test("since and until bound by time; torn lines and a missing file do no harm", 
   assert.equal((await read({ since: past, until: future })).lines, 1);
   assert.equal((await read({ since: future })).lines, 0);
   assert.equal((await read({ until: past })).lines, 0);
+});
+
+test("files are put aside at their size, and read in order with what is kept", async () => {
+  const limits = { maximumBytes: 2000, maximumFiles: 3 };
+  const numbers = (text: string) => text.trim().split("\n").map(Number);
+  {
+    using log = openLog(limits);
+    for (let i = 0; i < 300; i++) log.write(i % 10 === 9 ? "stderr" : "stdout", Buffer.from(`${i}\n`));
+  }
+  assert.deepEqual(readdirSync(directory).sort(), ["x-json.log", "x-json.log.1", "x-json.log.2"]);
+  for (const name of readdirSync(directory)) assert.ok(statSync(join(directory, name)).size < 2100);
+  const kept = numbers((await read({ stderr: false })).stdout);
+  assert.equal(kept.at(-1), 298);
+  assert.deepEqual(
+    kept,
+    kept.toSorted((a, b) => a - b),
+  );
+  assert.ok(kept.length > 40 && kept.length < 90);
+  assert.equal((await read({ tail: 50 })).lines, 50);
+  assert.deepEqual(numbers((await read({ tail: 5, stdout: false })).stderr), [259, 269, 279, 289, 299]);
+});
+
+test("who follows reads on over rotations, and ends where it was told", async () => {
+  using log = openLog({ maximumBytes: 500, maximumFiles: 3 });
+  log.write("stdout", Buffer.from("0\n"));
+  let version = 0;
+  let waiting = deferred<void>();
+  const following: LogSource = {
+    ...source(),
+    version: () => version,
+    changed: () => waiting.promise,
+    isFinished: () => version === 50,
+  };
+  const end = { rotations, offset: statSync(path).size };
+  const seen: string[] = [];
+  const reading = (async () => {
+    for await (const { data } of readLog(following, { ...all, follow: true }, new AbortController().signal)) {
+      seen.push(new TextDecoder().decode(data).trim());
+    }
+  })();
+  for (let i = 1; i <= 50; i++) {
+    log.write("stdout", Buffer.from(`${i}\n`));
+    version = i;
+    waiting.resolve();
+    waiting = deferred();
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+  waiting.resolve();
+  await reading;
+  assert.ok(rotations > 3);
+  assert.deepEqual(
+    seen,
+    Array.from({ length: 51 }, (_, i) => String(i)),
+  );
+  const bounded: string[] = [];
+  // Its file is long gone by now: nothing is shown rather than something newer.
+  for await (const { data } of readLog({ ...source(), end }, all, new AbortController().signal))
+    bounded.push(String(data));
+  assert.deepEqual(bounded, []);
+});
+
+test("log options in Docker's units and words", () => {
+  assert.deepEqual(parseLogLimits("json-file", {}), { maximumBytes: undefined, maximumFiles: 1 });
+  assert.deepEqual(parseLogLimits("json-file", { "max-size": "10k", "max-file": "3" }), {
+    maximumBytes: 10_000,
+    maximumFiles: 3,
+  });
+  assert.deepEqual(parseLogLimits("json-file", { "max-size": "1.5MB" }), { maximumBytes: 1_500_000, maximumFiles: 1 });
+  assert.deepEqual(parseLogLimits("local", {}), { maximumBytes: 20_000_000, maximumFiles: 5 });
+  assert.throws(() => parseLogLimits("json-file", { size: "1" }), /unknown log opt 'size' for json-file log driver/);
+  assert.throws(() => parseLogLimits("local", { tag: "x" }), /unknown log opt 'tag' for log driver local/);
+  assert.throws(() => parseLogLimits("json-file", { "max-size": "much" }), /invalid size: 'much'/);
+  assert.throws(() => parseLogLimits("json-file", { "max-file": "0" }), /max-file cannot be less than 1/);
+  assert.deepEqual(logWarnings({ "max-size": "1k", tag: "x" }), ["--log-opt tag has no effect in this version"]);
 });

@@ -1,13 +1,19 @@
 import { type FileHandle, open } from "node:fs/promises";
 import type { LogLine, LogOptions } from "../engine.ts";
+import { type Entry, parseEntry } from "./entry.ts";
 import type { LogStream } from "./json-file.ts";
+import { rotatedPath } from "./limits.ts";
+import { TailCounter } from "./tail.ts";
 
 const blockBytes = 64 << 10;
 const newline = 10;
 
-/** A place to wait for more output; the writer pings it. */
+/** Where a log is, and a place to wait for more output; the writer pings it. */
 export interface LogSource {
   readonly path: string;
+  readonly maximumFiles: number;
+  /** Times that the file was put aside for a new one, in this life of the daemon. */
+  rotations(): number;
   /** Grows with every write and when the writer ends. */
   version(): number;
   /** Resolves once the version is past `seen`; rejects on abort. */
@@ -15,36 +21,58 @@ export interface LogSource {
   /** No more will be written in this run of the container. */
   readonly isFinished: () => boolean;
   /** Reads no further than this; undefined: to the end. */
-  readonly endOffset?: number;
+  readonly end?: { readonly rotations: number; readonly offset: number };
+}
+
+/** One file of a log, numbered in the order in which they were written; the newest has the number of rotations. */
+interface LogFile extends AsyncDisposable {
+  readonly number: number;
+  readonly handle: FileHandle;
 }
 
 /** Reads a json-file log, oldest first; with `follow` until the container's run is over. */
 export async function* readLog(source: LogSource, options: LogOptions, signal: AbortSignal): AsyncGenerator<LogLine> {
-  await using file = await openIfThere(source.path);
-  if (file === undefined) return;
+  await using stack = new AsyncDisposableStack();
+  const files = await openFiles(source);
+  for (const file of files) stack.use(file);
+  const start = await startOf(files, source, options);
   const joiner = new LineJoiner(options);
-  let position = options.tail === undefined ? 0 : await tailOffset(file.handle, options);
+  let next = files.findIndex(({ number }) => number === start?.number);
+  let file = files[next];
+  let position = start?.offset ?? 0;
   let rest: Buffer = Buffer.alloc(0);
-  for (;;) {
+  while (file !== undefined && file.number <= (source.end?.rotations ?? file.number)) {
     signal.throwIfAborted();
     // Asked before the read: what is written between the two is seen by the next one.
     const seen = source.version();
     const wasFinished = source.isFinished();
+    const wasRotated = source.rotations() > file.number;
+    const end = source.end?.rotations === file.number ? source.end.offset : Number.POSITIVE_INFINITY;
     for (;;) {
-      const block = Buffer.alloc(Math.min(blockBytes, (source.endOffset ?? Number.POSITIVE_INFINITY) - position));
+      const block = Buffer.alloc(Math.min(blockBytes, end - position));
       const { bytesRead } = await file.handle.read(block, 0, block.length, position);
       if (bytesRead === 0) break;
       position += bytesRead;
       const bytes = Buffer.concat([rest, block.subarray(0, bytesRead)]);
-      let start = 0;
-      for (let end = bytes.indexOf(newline); end >= 0; end = bytes.indexOf(newline, start)) {
-        const entry = parseEntry(bytes.toString("utf8", start, end));
-        start = end + 1;
+      let lineStart = 0;
+      for (let at = bytes.indexOf(newline); at >= 0; at = bytes.indexOf(newline, lineStart)) {
+        const entry = parseEntry(bytes.toString("utf8", lineStart, at));
+        lineStart = at + 1;
         if (entry === undefined) continue;
         if (options.until !== undefined && new Date(entry.time) > options.until) return;
         yield* joiner.push(entry);
       }
-      rest = bytes.subarray(start);
+      rest = bytes.subarray(lineStart);
+    }
+    if (source.end?.rotations === file.number) break;
+    if (wasRotated) {
+      next += 1;
+      const opened = files[next] === undefined ? await openFrom(source, file.number + 1) : undefined;
+      if (opened !== undefined) files.push(stack.use(opened));
+      file = files[next];
+      position = 0;
+      rest = Buffer.alloc(0);
+      continue;
     }
     if (!options.follow || wasFinished) break;
     // A prompt without a newline has been written for somebody to see.
@@ -54,22 +82,61 @@ export async function* readLog(source: LogSource, options: LogOptions, signal: A
   yield* joiner.flush();
 }
 
-interface Entry {
-  readonly log: string;
-  readonly stream: LogStream;
-  readonly time: string;
+/** All files there are, oldest first. */
+async function openFiles(source: LogSource): Promise<LogFile[]> {
+  const files: LogFile[] = [];
+  for (let number = source.rotations() - source.maximumFiles + 1; number <= source.rotations(); number++) {
+    const file = await openNumbered(source, number);
+    if (file !== undefined) files.push(file);
+  }
+  return files;
 }
 
-/** A torn line, left by a crash of the machine, is skipped. */
-function parseEntry(text: string): Entry | undefined {
-  try {
-    const entry = JSON.parse(text) as Partial<Entry>;
-    const { log, stream, time } = entry;
-    if (typeof log !== "string" || typeof time !== "string") return undefined;
-    return stream === "stdout" || stream === "stderr" ? { log, stream, time } : undefined;
-  } catch {
-    return undefined;
+/** The file with this number, or the first after it that is still there. */
+async function openFrom(source: LogSource, first: number): Promise<LogFile | undefined> {
+  for (let number = first; number <= source.rotations(); number++) {
+    const file = await openNumbered(source, number);
+    if (file !== undefined) return file;
   }
+  return undefined;
+}
+
+async function openNumbered(source: LogSource, number: number): Promise<LogFile | undefined> {
+  for (;;) {
+    const rotations = source.rotations();
+    const path = rotatedPath(source.path, rotations - number);
+    let handle: FileHandle | undefined;
+    try {
+      handle = await open(path, "r");
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+    // Renamed while it was being opened: this may be another.
+    if (source.rotations() === rotations) {
+      const opened = handle;
+      return opened && { number, handle: opened, [Symbol.asyncDispose]: () => opened.close() };
+    }
+    await handle?.close();
+  }
+}
+
+/** Where to begin: at the first file, or where the last `tail` lines of the wanted streams do. */
+async function startOf(
+  files: readonly LogFile[],
+  source: LogSource,
+  options: LogOptions,
+): Promise<{ readonly number: number; readonly offset: number } | undefined> {
+  const [oldest] = files;
+  if (oldest === undefined) return undefined;
+  if (options.tail === undefined) return { number: oldest.number, offset: 0 };
+  const counter = new TailCounter(options, options.tail);
+  for (const { number, handle } of files.toReversed()) {
+    if (source.end !== undefined && number > source.end.rotations) continue;
+    const { size } = await handle.stat();
+    const offset = await counter.startIn(handle, source.end?.rotations === number ? source.end.offset : size);
+    if (offset !== undefined) return { number, offset };
+  }
+  return { number: oldest.number, offset: 0 };
 }
 
 /** Puts partial entries of one stream together again, up to the newline. */
@@ -105,47 +172,4 @@ class LineJoiner {
 
 function lineOf(entry: Entry): LogLine {
   return { stream: entry.stream, time: entry.time, data: new TextEncoder().encode(entry.log) };
-}
-
-/** Where the last `tail` lines of the wanted streams begin, found from the end. */
-async function tailOffset(file: FileHandle, options: LogOptions): Promise<number> {
-  const wanted = options.tail ?? 0;
-  const { size } = await file.stat();
-  if (wanted === 0) return size;
-  let end = size;
-  let tailBytes: Buffer = Buffer.alloc(0);
-  let lines = 0;
-  let offset = size;
-  while (end > 0) {
-    const start = Math.max(0, end - blockBytes);
-    const block = Buffer.alloc(end - start);
-    await file.read(block, 0, block.length, start);
-    tailBytes = Buffer.concat([block, tailBytes]);
-    // Every complete entry in what we hold, last first; the first may be cut and waits for the next block.
-    for (;;) {
-      const body = tailBytes.length > 0 && tailBytes.at(-1) === newline ? tailBytes.length - 1 : tailBytes.length;
-      const cut = tailBytes.lastIndexOf(newline, body - 1);
-      if (body === 0 || (cut < 0 && start > 0)) break;
-      const entry = parseEntry(tailBytes.toString("utf8", cut + 1, body));
-      const counts = entry !== undefined && options[entry.stream];
-      // A new line begins where the entry ends one; partial ones belong to the line they start.
-      if (counts && (entry.log.endsWith("\n") || lines === 0)) lines += 1;
-      if (lines > wanted) return offset;
-      offset = start + cut + 1;
-      if (cut < 0) return 0;
-      tailBytes = tailBytes.subarray(0, cut + 1);
-    }
-    end = start;
-  }
-  return 0;
-}
-
-async function openIfThere(path: string): Promise<({ readonly handle: FileHandle } & AsyncDisposable) | undefined> {
-  try {
-    const handle = await open(path, "r");
-    return { handle, [Symbol.asyncDispose]: () => handle.close() };
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
-    throw error;
-  }
 }
