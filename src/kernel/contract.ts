@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, test } from "node:test";
 import { parseCidr, parseIp, parseMac } from "../base/ip.ts";
 import { isExists, isNotFound, type Kernel, type LinkInfo } from "./kernel.ts";
-import type { KernelObject, Netns } from "./model.ts";
+import { type KernelObject, type Netns, objectKey } from "./model.ts";
 
 /** One kernel under test, and the questions that the port does not answer. */
 export interface ContractSubject {
@@ -228,6 +228,37 @@ export function kernelContract(name: string, open: () => Promise<ContractSubject
       assert.ok(linkOf(host, "br0"));
       assert.ok(linkOf(host, "other0"));
       assert.throws(() => kernel.links(inside), isNotFound);
+    });
+
+    test("the sweep leaves peers behind tunnels to a sweep of their own, which takes those that nobody claims", async () => {
+      const ns = at("h");
+      const devices = [
+        netns(ns),
+        bridge(ns),
+        {
+          kind: "link",
+          ns,
+          link: { type: "vxlan", name: "vx0", vni: 70003, portHostOrder: 24789, mtuBytes: 1450, outerFamily: 4 },
+        },
+      ] as const;
+      const peer = (last: number): KernelObject[] => {
+        const peerMac = parseMac(`02:42:0a:01:00:0${last}`);
+        return [
+          { kind: "neighbour", ns, link: "vx0", ip: parseIp(`10.1.0.${last}`), mac: peerMac },
+          { kind: "fdb", ns, link: "vx0", mac: peerMac, vtep: parseIp("192.0.2.1") },
+        ];
+      };
+      await kernel.reconcile("net", devices, signal);
+      await kernel.reconcile("peer/3", peer(3), signal);
+      await kernel.reconcile("peer/4", peer(4), signal);
+      kernel = await subject.restart();
+      await kernel.reconcile("net", devices, signal);
+      assert.deepEqual(await kernel.sweep(subject.directory, signal), []);
+      await kernel.reconcile("peer/3", peer(3), signal);
+      const removed = await kernel.sweepPeers(ns, signal);
+      assert.deepEqual(removed.map(objectKey).sort(), peer(4).map(objectKey).sort());
+      assert.deepEqual(await kernel.sweepPeers(ns, signal), []);
+      await assert.rejects(kernel.sweepPeers(at("none"), signal), isNotFound);
     });
 
     test("what two units want goes with the second", async () => {

@@ -79,6 +79,19 @@ class InMemoryKernel implements FakeKernel {
     return removed;
   }
 
+  async sweepPeers(ns: Netns, signal: AbortSignal): Promise<readonly KernelObject[]> {
+    signal.throwIfAborted();
+    const { links, neighbours } = this.#world.get(ns);
+    const removed: KernelObject[] = [];
+    for (const [key, object] of [...neighbours]) {
+      const found = links.get(object.link);
+      if (found?.unit === undefined || found.link.type !== "vxlan" || this.#units.isClaimed(key)) continue;
+      neighbours.delete(key);
+      removed.push(object);
+    }
+    return removed;
+  }
+
   links(ns: Netns): readonly LinkInfo[] {
     return this.#world.linkInfos(ns);
   }
@@ -160,7 +173,7 @@ class InMemoryKernel implements FakeKernel {
   }
 
   #sweepLinkState(
-    { ns, links, addresses, routes, neighbours }: FakeNamespace,
+    { ns, links, addresses, routes }: FakeNamespace,
     isClaimed: (object: KernelObject) => boolean,
   ): readonly KernelObject[] {
     const removed: KernelObject[] = [];
@@ -174,11 +187,6 @@ class InMemoryKernel implements FakeKernel {
       if (links.get(route.link)?.unit === undefined || this.#units.isClaimed(key)) continue;
       routes.delete(key);
       removed.push({ kind: "route", ns, route });
-    }
-    for (const [key, object] of [...neighbours]) {
-      if (links.get(object.link)?.unit === undefined || isClaimed(object)) continue;
-      neighbours.delete(key);
-      removed.push(object);
     }
     return removed;
   }

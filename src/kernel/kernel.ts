@@ -13,11 +13,14 @@ export interface Kernel {
   reconcile(unit: string, desired: readonly KernelObject[], signal: AbortSignal): Promise<void>;
 
   /**
-   * At start, after every living unit was reconciled once: removes marked links, addresses, routes, neighbours and forwarding
-   * entries on them, our namespaces under the given directory, and elements and tables of ours (`weft…`) that no unit claims (left by
-   * a process that died). Sets that fill themselves from packets (dynamic, timeout) are left alone. Returns what it removed.
+   * At start, after every living unit was reconciled once: removes marked links, addresses and routes on them, our namespaces
+   * under the given directory, and elements and tables of ours (`weft…`) that no unit claims (left by a process that died).
+   * Sets that fill themselves from packets (dynamic, timeout) are left alone, and so are the peers behind tunnels, since those who
+   * claim them may have to hear of them first. Returns what it removed.
    */
   sweep(namespaceDirectory: string, signal: AbortSignal): Promise<readonly KernelObject[]>;
+  /** The rest of it, for one namespace: neighbours and forwarding entries on marked vxlan devices that no unit claims. */
+  sweepPeers(ns: Netns, signal: AbortSignal): Promise<readonly KernelObject[]>;
 
   /** Links of a namespace, a fresh look. */
   links(ns: Netns): readonly LinkInfo[];

@@ -14,7 +14,7 @@ import { lowDescriptorsNeeded, NftContexts } from "./nftables/contexts.ts";
 import { observeLinks, observeRoutes } from "./observe.ts";
 import { Reconciler } from "./reconciler.ts";
 import { openBoundSocket, openUnboundSocket, type SocketRequest } from "./sockets.ts";
-import { sweep } from "./sweep.ts";
+import { sweep, sweepPeers } from "./sweep.ts";
 
 /** The kernel of this machine, seen from the network namespace this process was started in. */
 export async function openKernel(
@@ -49,6 +49,11 @@ class LinuxKernel implements Kernel, AsyncDisposable {
 
   sweep(namespaceDirectory: string, signal: AbortSignal): Promise<readonly KernelObject[]> {
     return sweep({ namespaces: this.#namespaces, nft: this.#nft, units: this.#units }, namespaceDirectory, signal);
+  }
+
+  async sweepPeers(ns: Netns, signal: AbortSignal): Promise<readonly KernelObject[]> {
+    signal.throwIfAborted();
+    return sweepPeers({ namespaces: this.#namespaces, nft: this.#nft, units: this.#units }, ns);
   }
 
   links(ns: Netns): readonly LinkInfo[] {

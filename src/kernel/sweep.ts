@@ -65,7 +65,7 @@ function sweepLinks({ namespaces, units }: World, ns: Netns): readonly KernelObj
   return removed;
 }
 
-/** Addresses, routes, neighbours and forwarding entries on links with our mark; what is on a container's end of a pair is its own. */
+/** Addresses and routes on links with our mark; what is on a container's end of a pair is its own. */
 function sweepLinkState({ namespaces, units }: World, ns: Netns): readonly KernelObject[] {
   const socket = namespaces.get(ns).route();
   const ours = new Map(
@@ -108,13 +108,33 @@ function sweepLinkState({ namespaces, units }: World, ns: Netns): readonly Kerne
       remove(object, () => deleteRoute({ destination, gateway, linkIndex, table, source: undefined }));
     }
   }
+  return removed;
+}
+
+/** Neighbours and forwarding entries of tunnels that no unit claims. */
+export function sweepPeers({ namespaces, units }: World, ns: Netns): readonly KernelObject[] {
+  const socket = namespaces.get(ns).route();
+  const tunnels = new Map(
+    allLinks(socket)
+      .filter((record) => isOurs(record) && record.kind === "vxlan")
+      .map(({ index, name }) => [index, name]),
+  );
+  if (tunnels.size === 0) return [];
+  const removed: KernelObject[] = [];
   for (const kind of ["ip", "fdb"] as const) {
     for (const message of socket.dump("list neighbours", () => dumpNeighbours(kind))) {
       const found = decodeNeighbour(message);
-      const link = ours.get(found?.linkIndex ?? -1);
-      if (found === undefined || link?.kind !== "vxlan") continue;
+      const link = tunnels.get(found?.linkIndex ?? -1);
+      if (found === undefined || link === undefined) continue;
       const { linkIndex: _, ...entry } = found;
-      remove({ ...entry, ns, link: link.name }, () => deleteNeighbour(found));
+      const object: KernelObject = { ...entry, ns, link };
+      if (units.isClaimed(objectKey(object))) continue;
+      try {
+        socket.request("sweep peers", deleteNeighbour(found));
+        removed.push(object);
+      } catch (error) {
+        if (!isNotFound(error)) throw error;
+      }
     }
   }
   return removed;

@@ -69,6 +69,7 @@ function withSockets(kernel: Kernel): Kernel {
   return {
     reconcile: (unit, desired, signal) => kernel.reconcile(unit, desired, signal),
     sweep: (directory, signal) => kernel.sweep(directory, signal),
+    sweepPeers: (ns, signal) => kernel.sweepPeers(ns, signal),
     links: (ns) => kernel.links(ns),
     routes: (ns) => kernel.routes(ns),
     watchLinks: (ns, listener) => kernel.watchLinks(ns, listener),

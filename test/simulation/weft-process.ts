@@ -53,6 +53,7 @@ export class WeftProcess {
       reconcile: (unit: string, desired: readonly KernelObject[], signal: AbortSignal) =>
         this.#call(() => real.reconcile(unit, desired, signal)),
       sweep: (directory, signal) => this.#call(() => real.sweep(directory, signal)),
+      sweepPeers: (ns, signal) => this.#call(() => real.sweepPeers(ns, signal)),
       links: (ns: Netns) => real.links(ns),
       routes: (ns: Netns) => real.routes(ns),
       watchLinks: (ns, listener) => real.watchLinks(ns, () => withReal(listener, undefined)),
