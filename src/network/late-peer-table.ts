@@ -7,6 +7,12 @@ interface Watch<T> {
   bound: Disposable | undefined;
 }
 
+interface SyncWait {
+  readonly networkId: string;
+  readonly listener: () => void;
+  bound: Disposable | undefined;
+}
+
 /**
  * A peer table that may not be there yet, or be another one later: after a restart containers on overlays are taken over
  * before gossip runs, and a node may leave one swarm and join the next. What was asked is kept and said again to each new
@@ -19,6 +25,7 @@ export class LatePeerTable implements PeerTable {
   readonly #names = new Map<string, { readonly networkId: string; readonly name: RemoteName }>();
   readonly #peerWatches = new Set<Watch<OverlayPeer>>();
   readonly #nameWatches = new Set<Watch<RemoteName>>();
+  readonly #syncWaits = new Set<SyncWait>();
   #table: PeerTable | undefined;
 
   constructor(find: () => PeerTable | undefined) {
@@ -34,12 +41,14 @@ export class LatePeerTable implements PeerTable {
       watch.bound?.[Symbol.dispose]();
       watch.bound = undefined;
     }
+    for (const wait of this.#syncWaits) wait.bound?.[Symbol.dispose]();
     if (table === undefined) return;
     for (const networkId of this.#joined) await table.join(networkId);
     for (const { networkId, peer } of this.#peers.values()) table.publishPeer(networkId, peer);
     for (const { networkId, name } of this.#names.values()) table.publishName(networkId, name);
     for (const watch of this.#peerWatches) bind(watch, (id, listener) => table.watchPeers(id, listener));
     for (const watch of this.#nameWatches) bind(watch, (id, listener) => table.watchNames(id, listener));
+    for (const wait of this.#syncWaits) this.#bindSync(wait, table);
   }
 
   async join(networkId: string): Promise<void> {
@@ -84,8 +93,27 @@ export class LatePeerTable implements PeerTable {
     return register(this.#nameWatches, watch);
   }
 
+  whenSynced(networkId: string, listener: () => void): Disposable {
+    const wait: SyncWait = { networkId, listener, bound: undefined };
+    this.#syncWaits.add(wait);
+    if (this.#table !== undefined) this.#bindSync(wait, this.#table);
+    return {
+      [Symbol.dispose]: () => {
+        wait.bound?.[Symbol.dispose]();
+        this.#syncWaits.delete(wait);
+      },
+    };
+  }
+
   peers(networkId: string): ReturnType<PeerTable["peers"]> {
     return this.#table?.peers(networkId) ?? [];
+  }
+
+  #bindSync(wait: SyncWait, table: PeerTable): void {
+    wait.bound = table.whenSynced(wait.networkId, () => {
+      this.#syncWaits.delete(wait);
+      wait.listener();
+    });
   }
 }
 

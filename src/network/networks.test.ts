@@ -204,6 +204,7 @@ function fakeSwarm(networks: () => Networks) {
     withdrawName: () => void published.push("no name"),
     watchPeers: () => ({ [Symbol.dispose]: () => {} }),
     watchNames: () => ({ [Symbol.dispose]: () => {} }),
+    whenSynced: () => ({ [Symbol.dispose]: () => {} }),
     peers: () => [],
   };
   return { overlay, swarm, peers, detached, published };

@@ -122,5 +122,10 @@ export interface PeerTable {
   /** Current remote peers and every change; the listener gets the whole state of one endpoint id. */
   watchPeers(networkId: string, listener: (endpointId: string, peer: OverlayPeer | undefined) => void): Disposable;
   watchNames(networkId: string, listener: (endpointId: string, name: RemoteName | undefined) => void): Disposable;
+  /**
+   * Calls `listener` once, when the first exchange with the network's other nodes since this process began is over: what they
+   * told has been given to those who watch.
+   */
+  whenSynced(networkId: string, listener: () => void): Disposable;
   peers(networkId: string): readonly { readonly name: string; readonly address: IpAddress }[];
 }

@@ -46,6 +46,7 @@ const peers: PeerTable = {
     return { [Symbol.dispose]: () => void listeners.delete(listener) };
   },
   watchNames: () => ({ [Symbol.dispose]() {} }),
+  whenSynced: () => ({ [Symbol.dispose]() {} }),
   peers: () => [],
 };
 const driver = openOverlayDriver({

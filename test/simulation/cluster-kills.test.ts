@@ -47,12 +47,10 @@ for (const { name, act } of deeds) {
   );
 }
 
-const sweptPeers = "the sweep at start takes the entries of peers of which the gossip has not told yet";
-
 for (const manager of ["there", "away"] as const) {
   scenario(
     `peers stay reachable while weftd starts again, the manager is ${manager}`,
-    { hosts: 4, seeds: [2], todo: sweptPeers },
+    { hosts: 4, seeds: [2] },
     async (world) => {
       await world.createNetwork("cloth");
       for (const on of [1, 2, 3, 4]) await world.finish(world.run(`c${on}`, { on, networks: ["cloth"] }));
@@ -62,11 +60,34 @@ for (const manager of ["there", "away"] as const) {
       if (manager === "away") world.manager.kill();
       host.kill();
       const starting = host.start();
-      for (let i = 0; i < 100; i++) {
-        await world.runFor(2);
-        assert.deepEqual(world.entries(host, "cloth"), before, `after ${2 * i} ms`);
-      }
+      const stays = async (when: string, steps: number, stepMs: number) => {
+        for (let i = 1; i <= steps; i++) {
+          await world.runFor(stepMs);
+          assert.deepEqual(world.entries(host, "cloth"), before, `${when}, after ${i * stepMs} ms`);
+        }
+      };
+      await stays("starting", 100, 2);
       await world.finish(starting);
+      await stays("running", 200, 200);
+      if (manager === "there") return;
+      await world.finish(world.manager.start());
+      await stays("with the manager again", 200, 200);
+      await world.settle();
     },
   );
 }
+
+scenario(
+  "peers that went while weftd was down go once the others have told",
+  { hosts: 3, seeds: [3, 4] },
+  async (world) => {
+    await world.createNetwork("cloth");
+    for (const on of [1, 2, 3]) await world.finish(world.run(`c${on}`, { on, networks: ["cloth"] }));
+    await world.agree(5_000);
+    const host = world.host(2);
+    host.kill();
+    await world.finish(world.host(3).remove("c3"));
+    await world.finish(host.start());
+    await world.agree(20_000);
+  },
+);

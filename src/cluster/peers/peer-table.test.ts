@@ -114,4 +114,37 @@ describe("PeerTable", () => {
     await table.join("n");
     assert.deepEqual(second.calls, ["join n"]);
   });
+
+  it("says once when the first exchange about a network is over, in whichever gossip that is", async () => {
+    const told: string[] = [];
+    const joins: (() => void)[] = [];
+    const open = () =>
+      ({
+        joinNetwork: () => new Promise<void>((resolve) => joins.push(resolve)),
+        leaveNetwork: () => {},
+      }) as unknown as Gossip;
+    let current: Gossip | undefined;
+    const table = openPeerTable({ gossip: () => current, log: silentLog });
+    table.whenSynced("n", () => told.push("n"));
+    table.whenSynced("other", () => told.push("other"));
+    using dropped = table.whenSynced("n", () => told.push("dropped"));
+    await table.join("n");
+    current = open();
+    table.reopened();
+    dropped[Symbol.dispose]();
+    const first = current;
+    current = undefined;
+    joins[0]?.(); // as a gossip does that is closed
+    await new Promise(setImmediate);
+    assert.deepEqual(told, []);
+    current = open();
+    assert.notEqual(current, first);
+    table.reopened();
+    joins[1]?.();
+    await new Promise(setImmediate);
+    assert.deepEqual(told, ["n"]);
+    table.reopened();
+    await new Promise(setImmediate);
+    assert.deepEqual(told, ["n"]);
+  });
 });

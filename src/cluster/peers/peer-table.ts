@@ -30,6 +30,11 @@ interface Watch {
   running: Disposable | undefined;
 }
 
+interface SyncWait {
+  readonly networkId: string;
+  readonly listener: () => void;
+}
+
 /**
  * What was joined, published and watched is remembered, and told again to the next gossip (`reopened`): endpoints outlive
  * a restart of the gossip, and may be there before its keys are.
@@ -42,6 +47,7 @@ class GossipPeerTable implements PeerTable, Disposable {
     { readonly table: string; readonly networkId: string; readonly key: string; readonly value: Uint8Array }
   >();
   readonly #watches = new Set<Watch>();
+  readonly #syncWaits = new Set<SyncWait>();
   /** What was asked of which gossip: one that is told twice refuses. */
   readonly #joining = new Map<string, { readonly gossip: Gossip; readonly done: Promise<void> }>();
 
@@ -52,7 +58,10 @@ class GossipPeerTable implements PeerTable, Disposable {
   async join(networkId: string): Promise<void> {
     this.#joined.add(networkId);
     const gossip = this.#options.gossip();
-    if (gossip !== undefined) await this.#joinIn(gossip, networkId);
+    if (gossip === undefined) return;
+    const joined = this.#joinIn(gossip, networkId);
+    for (const wait of this.#syncWaits) if (wait.networkId === networkId) this.#awaitSync(wait);
+    await joined;
   }
 
   leave(networkId: string): void {
@@ -92,6 +101,13 @@ class GossipPeerTable implements PeerTable, Disposable {
     });
   }
 
+  whenSynced(networkId: string, listener: () => void): Disposable {
+    const wait: SyncWait = { networkId, listener };
+    this.#syncWaits.add(wait);
+    this.#awaitSync(wait);
+    return { [Symbol.dispose]: () => this.#syncWaits.delete(wait) };
+  }
+
   peers(networkId: string): readonly { readonly name: string; readonly address: IpAddress }[] {
     return this.#options.gossip()?.networkPeers(networkId) ?? [];
   }
@@ -107,11 +123,13 @@ class GossipPeerTable implements PeerTable, Disposable {
     }
     for (const { table, networkId, key, value } of this.#published.values()) gossip.put(table, networkId, key, value);
     for (const watch of this.#watches) this.#start(watch);
+    for (const wait of this.#syncWaits) this.#awaitSync(wait);
   }
 
   [Symbol.dispose](): void {
     for (const watch of this.#watches) watch.running?.[Symbol.dispose]();
     this.#watches.clear();
+    this.#syncWaits.clear();
   }
 
   #joinIn(gossip: Gossip, networkId: string): Promise<void> {
@@ -120,6 +138,19 @@ class GossipPeerTable implements PeerTable, Disposable {
     const done = gossip.joinNetwork(networkId);
     this.#joining.set(networkId, { gossip, done });
     return done;
+  }
+
+  /** For a network that was joined; of one that is not yet, `join` asks again. */
+  #awaitSync(wait: SyncWait): void {
+    const gossip = this.#options.gossip();
+    if (gossip === undefined || !this.#joined.has(wait.networkId)) return;
+    this.#joinIn(gossip, wait.networkId).then(
+      () => {
+        // Closing a gossip ends the wait for it as well.
+        if (this.#options.gossip() === gossip && this.#syncWaits.delete(wait)) wait.listener();
+      },
+      () => {}, // whoever joined is told
+    );
   }
 
   #put(table: string, networkId: string, key: string, value: Uint8Array): void {

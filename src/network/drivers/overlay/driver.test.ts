@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { systemClock } from "../../../base/clock.ts";
+import { type Clock, systemClock } from "../../../base/clock.ts";
 import { macFromIpv4, parseCidr, parseIp, parseMac } from "../../../base/ip.ts";
 import { silentLog } from "../../../base/log.ts";
 import { type Kernel, type KernelObject, objectKey } from "../../../kernel/mod.ts";
@@ -84,12 +84,29 @@ function world(options: { dataPath?: boolean; refuse?: (unit: string) => boolean
   const calls: string[] = [];
   const told: string[] = [];
   let listener: Parameters<PeerTable["watchPeers"]>[1] | undefined;
+  let synced = () => {};
+  const timers: { readonly delayMs: number; run: () => void }[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    after(delayMs, run) {
+      // Those that wait for other nodes run when the test says so.
+      if (delayMs < 10_000) return systemClock.after(delayMs, run);
+      const timer = { delayMs, run };
+      timers.push(timer);
+      return { [Symbol.dispose]: () => void timers.splice(timers.indexOf(timer) >>> 0, 1) };
+    },
+  };
   const kernel = {
     async reconcile(unit: string, desired: readonly KernelObject[]) {
       if (options.refuse?.(unit)) throw new Error("refused");
       calls.push(`${unit} ${desired.length}`);
       if (desired.length === 0) units.delete(unit);
       else units.set(unit, desired);
+    },
+    async sweepPeers({ path }: { readonly path: string }) {
+      if (options.refuse?.("sweep")) throw new Error("refused");
+      calls.push(`sweep ${path}`);
+      return [];
     },
     announce() {},
   } as Partial<Kernel> as Kernel;
@@ -109,17 +126,30 @@ function world(options: { dataPath?: boolean; refuse?: (unit: string) => boolean
       };
     },
     watchNames: () => ({ [Symbol.dispose]() {} }),
+    whenSynced(_id, l) {
+      synced = l;
+      return { [Symbol.dispose]() {} };
+    },
     peers: () => [],
   };
   const swarm = () => ({ dataPath: options.dataPath === false ? undefined : { address: here, portHostOrder: 4789 } });
-  const driver = openOverlayDriver({ kernel, peers, swarm, netnsDirectory, clock: systemClock, log: silentLog });
+  const driver = openOverlayDriver({ kernel, peers, swarm, netnsDirectory, clock, log: silentLog });
   const tell = async (endpointId: string, value: OverlayPeer | undefined) => {
     listener?.(endpointId, value);
     await driver.settle();
   };
   const keys = (prefix: string) =>
     [...units].filter(([unit]) => unit.startsWith(prefix)).flatMap(([, objects]) => objects.map(objectKey));
-  return { driver, units, calls, told, tell, keys, isWatched: () => listener !== undefined };
+  /** Runs the waits that there are; returns how many. */
+  const wait = async () => {
+    const due = timers.splice(0);
+    for (const { run } of due) run();
+    await driver.settle();
+    await new Promise(setImmediate);
+    return due.length;
+  };
+  const isWatched = () => listener !== undefined;
+  return { driver, units, calls, told, tell, keys, isWatched, synced: () => synced(), wait };
 }
 
 test("nothing is in the kernel before the first endpoint and after the last, and peers are kept meanwhile", async () => {
@@ -198,6 +228,39 @@ test("an entry that the kernel refuses is tried again, the others do not wait", 
   await new Promise((resolve) => setTimeout(resolve, 1100));
   await driver.settle();
   assert.equal(keys("peer/").length, 4);
+});
+
+test("what an earlier life knew of peers is swept some time after the first exchange with other nodes, once", async () => {
+  let refusing = true;
+  const { driver, calls, synced, wait } = world({ refuse: (unit) => refusing && unit === "sweep" });
+  const swept = () => calls.filter((call) => call.startsWith("sweep"));
+  await driver.join(network(), endpoint("e1", "10.0.1.5/24"), "/x/netns/s", signal);
+  assert.equal(await wait(), 0, "not before gossip has spoken");
+  synced();
+  assert.deepEqual(swept(), []);
+  assert.equal(await wait(), 1);
+  assert.deepEqual(swept(), [], "refused");
+  refusing = false;
+  assert.equal(await wait(), 1);
+  assert.deepEqual(swept(), ["sweep /x/netns/1-abcdefghij"]);
+  await driver.join(network(), endpoint("e2", "10.0.1.6/24"), "/x/netns/t", signal);
+  assert.equal(await wait(), 0);
+});
+
+test("a network that comes up after the first exchange is swept as well, one that was made anew is not", async () => {
+  const { driver, calls, synced, wait } = world();
+  const swept = () => calls.filter((call) => call.startsWith("sweep")).length;
+  const net = network();
+  await driver.ensureNetwork(net, signal);
+  synced();
+  await wait();
+  assert.equal(swept(), 0);
+  await driver.join(net, endpoint("e1", "10.0.1.5/24"), "/x/netns/s", signal);
+  await wait();
+  assert.equal(swept(), 1);
+  await driver.leave(net, endpoint("e1", "10.0.1.5/24"), signal);
+  await driver.join(net, endpoint("e1", "10.0.1.5/24"), "/x/netns/s", signal);
+  assert.equal(await wait(), 0);
 });
 
 test("encrypted networks are refused, and nothing is made or told", async () => {

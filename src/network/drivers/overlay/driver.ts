@@ -49,6 +49,9 @@ interface Installed {
   readonly announcing: Map<string, Disposable>;
   /** Whether this process has brought its namespace up. */
   isUp: boolean;
+  /** The wait for the time to sweep what an earlier life knew of peers. */
+  readonly sweeping: DisposableStack;
+  stale: "kept" | "sweepable" | "swept";
 }
 
 class Overlays implements OverlayDriver {
@@ -58,6 +61,7 @@ class Overlays implements OverlayDriver {
   readonly #installed = new Map<string, Installed>();
   /** One network's namespace comes and goes in turn. */
   readonly #mutex = new KeyedMutex();
+  readonly #closed = new AbortController();
   #isTuned = false;
 
   constructor(deps: OverlayDeps) {
@@ -104,8 +108,50 @@ class Overlays implements OverlayDriver {
       const usable = peer === undefined ? undefined : this.#usable(network, peer, log);
       programmer.mark(peers.put(endpointId, usable));
     });
-    const installed: Installed = { network, peers, programmer, watch, announcing: new Map(), isUp: false };
+    const sweeping = new DisposableStack();
+    const installed: Installed = {
+      network,
+      peers,
+      programmer,
+      watch,
+      announcing: new Map(),
+      isUp: false,
+      sweeping,
+      stale: "kept",
+    };
+    const synced = this.#deps.peers.whenSynced(network.id, () => {
+      installed.stale = "sweepable";
+      this.#sweepLater(installed);
+    });
+    sweeping.use(synced);
     return installed;
+  }
+
+  /**
+   * Entries of an earlier life carry the traffic of living containers until gossip has told of their peers again; only then
+   * are those that nobody told of removed.
+   */
+  #sweepLater(installed: Installed): void {
+    const { id } = installed.network;
+    const sweep = () => void this.#mutex.run(id, () => this.#sweepPeers(installed)); // logs its own failure
+    installed.sweeping.use(this.#deps.clock.after(sweepDelayMs, sweep));
+  }
+
+  async #sweepPeers(installed: Installed): Promise<void> {
+    const { kernel, netnsDirectory, log } = this.#deps;
+    const { network, programmer, sweeping } = installed;
+    await programmer.settle();
+    if (!installed.isUp || sweeping.disposed) return;
+    try {
+      const removed = await kernel.sweepPeers(overlayNamespace(network, netnsDirectory), this.#closed.signal);
+      installed.stale = "swept";
+      if (removed.length > 0) log.info("swept peers that are gone", { network: network.id, entries: removed.length });
+      crashPoint("overlay.sweep");
+    } catch (error) {
+      if (sweeping.disposed) return;
+      log.warn("cannot sweep peers, trying again", { network: network.id, error });
+      this.#sweepLater(installed);
+    }
   }
 
   /** The record, unless it is about this very host or could not be programmed. */
@@ -131,6 +177,7 @@ class Overlays implements OverlayDriver {
       await this.#takeDown(installed, signal);
       this.#installed.delete(network.id);
       installed.watch[Symbol.dispose]();
+      installed.sweeping.dispose();
       this.#deps.peers.leave(network.id);
     });
   }
@@ -207,6 +254,7 @@ class Overlays implements OverlayDriver {
     if (installed.isUp) return;
     installed.isUp = true;
     installed.programmer.start(installed.peers.keys());
+    if (installed.stale === "sweepable") this.#sweepLater(installed);
   }
 
   /**
@@ -227,6 +275,7 @@ class Overlays implements OverlayDriver {
     );
     await kernel.reconcile(`network/${network.id}`, [], signal);
     installed.isUp = false;
+    installed.stale = "swept";
     crashPoint("overlay.network");
   }
 
@@ -238,9 +287,11 @@ class Overlays implements OverlayDriver {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed.abort(new Error("closed"));
     for (const installed of this.#installed.values()) {
       for (const timers of installed.announcing.values()) timers[Symbol.dispose]();
       installed.watch[Symbol.dispose]();
+      installed.sweeping.dispose();
       await installed.programmer.stop();
     }
     this.#installed.clear();
@@ -249,6 +300,12 @@ class Overlays implements OverlayDriver {
 
 /** After the first. Docker's go on for two seconds (reference: network-data-plane 10.4), for want of the above. */
 const announcementsMs = [20, 200];
+
+/**
+ * After the first exchange. Nodes that lost touch at the same moment as we, such as all when their manager restarts, find their
+ * way back within these: the longest pause of an agent before it tries again, and of one that asks for a late sync.
+ */
+const sweepDelayMs = 15_000;
 
 type DataPath = NonNullable<SwarmNetworks["dataPath"]>;
 
