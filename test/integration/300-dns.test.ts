@@ -379,4 +379,16 @@ describe("a resolver inside a namespace", { skip: isRoot ? false : "needs root" 
     table.delete("n1", "new");
     assert.equal((await ask("new")).rcode, "SERVFAIL");
   });
+
+  test("a name that comes while a silent upstream is being asked is answered then", async () => {
+    const silent = await openFake("127.0.0.27", () => undefined);
+    upstreams = [silent.upstream];
+    const answer = ask("late");
+    while (silent.asked.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    table.set("n1", "other", { names: ["other"], addresses: [parseIp("10.0.0.79")] });
+    table.set("n1", "late", { names: ["late"], addresses: [parseIp("10.0.0.78")] });
+    assert.deepEqual(data((await answer).answers), ["10.0.0.78"]);
+    assert.equal(silent.asked.length, 1, "the first question was answered, none was repeated");
+    table.deleteNetwork("n1");
+  });
 });

@@ -7,6 +7,8 @@ export interface NameView {
   lookup(name: string, family: IpFamily): readonly IpAddress[] | undefined;
   /** `<name>.<network>` or undefined. */
   reverse(ip: IpAddress): string | undefined;
+  /** Calls `listener` after a name was added somewhere: a question under way upstream may be ours now. */
+  onAdded(listener: () => void): Disposable;
 }
 
 export interface Upstream {

@@ -1,3 +1,4 @@
+import { Hub } from "../../base/async.ts";
 import { familyOf, type IpAddress, type IpFamily } from "../../base/ip.ts";
 import type { NameRecord, NameTable, NameView } from "./dns.ts";
 
@@ -5,9 +6,11 @@ type Networks = Parameters<NameTable["view"]>[0];
 
 export function openNameTable(): NameTable {
   const networks = new Map<string, NetworkNames>();
+  const added = new Hub<void>();
   return {
     set(networkId, endpointId, record) {
       valueFor(networks, networkId, () => new NetworkNames()).set(endpointId, record);
+      added.emit();
     },
     delete(networkId, endpointId) {
       const names = networks.get(networkId);
@@ -15,7 +18,7 @@ export function openNameTable(): NameTable {
       if (names?.isEmpty()) networks.delete(networkId);
     },
     deleteNetwork: (networkId) => void networks.delete(networkId),
-    view: (visible) => new View(networks, visible),
+    view: (visible) => new View(networks, visible, added),
   };
 }
 
@@ -126,10 +129,16 @@ function reverseNamesOf(record: NameRecord): { readonly address: IpAddress; read
 class View implements NameView {
   readonly #table: ReadonlyMap<string, NetworkNames>;
   readonly #networks: Networks;
+  readonly #added: Hub<void>;
 
-  constructor(table: ReadonlyMap<string, NetworkNames>, networks: Networks) {
+  constructor(table: ReadonlyMap<string, NetworkNames>, networks: Networks, added: Hub<void>) {
     this.#table = table;
     this.#networks = networks;
+    this.#added = added;
+  }
+
+  onAdded(listener: () => void): Disposable {
+    return this.#added.listen(listener);
   }
 
   /**

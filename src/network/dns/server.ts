@@ -1,5 +1,6 @@
 import { createSocket, type Socket as DatagramSocket, type RemoteInfo } from "node:dgram";
 import { createServer, type Server } from "node:net";
+import { anySignal } from "../../base/async.ts";
 import type { Clock, Instant } from "../../base/clock.ts";
 import { DecodeError } from "../../base/errors.ts";
 import { parseIp } from "../../base/ip.ts";
@@ -142,10 +143,24 @@ class Resolver implements DnsServer {
     }
   }
 
+  /** A name that becomes ours while an upstream is still being asked is answered at that moment. */
   async #forward(query: Query, transport: Transport, limit: number): Promise<Uint8Array> {
+    const local = Promise.withResolvers<Uint8Array>();
+    const known = new AbortController();
+    using _added = this.#options.names.onAdded(() => {
+      const answer = answerLocally(query, limit, this.#local);
+      if (answer === undefined) return;
+      local.resolve(answer);
+      known.abort();
+    });
+    return await Promise.race([local.promise, this.#askUpstreams(query, transport, limit, known.signal)]);
+  }
+
+  async #askUpstreams(query: Query, transport: Transport, limit: number, until: AbortSignal): Promise<Uint8Array> {
     try {
       const upstreams = this.#options.upstreams().filter((upstream) => !this.#isOurs(upstream));
-      const answer = await this.#forwarder.forward(query, upstreams, transport, this.#stop.signal);
+      const signal = anySignal(this.#stop.signal, until);
+      const answer = await this.#forwarder.forward(query, upstreams, transport, signal);
       if (answer === "failed") return encodeEmpty(query, rcode.serverFailure);
       if (answer !== "busy") return truncateTo(query, answer, limit);
       this.#logBusy();
