@@ -256,7 +256,7 @@ export function kernelContract(name: string, open: () => Promise<ContractSubject
       assert.deepEqual(await kernel.sweep(subject.directory, signal), []);
       await kernel.reconcile("peer/3", peer(3), signal);
       const removed = await kernel.sweepPeers(ns, signal);
-      assert.deepEqual(removed.map(objectKey).sort(), peer(4).map(objectKey).sort());
+      assert.deepEqual(new Set(removed.map(objectKey)), new Set(peer(4).map(objectKey)));
       assert.deepEqual(await kernel.sweepPeers(ns, signal), []);
       await assert.rejects(kernel.sweepPeers(at("none"), signal), isNotFound);
     });
