@@ -38,12 +38,17 @@ export function sandboxObjects(sandbox: SandboxNetwork): readonly KernelObject[]
   return objects;
 }
 
-/** Port 53 of 127.0.0.11 leads to the resolver's own ports, so that a container may bind 53 itself. */
+/**
+ * Port 53 of 127.0.0.11 leads to the resolver's own ports, so that a container may bind 53 itself. The ports are rewritten
+ * in both directions without NAT: connection tracking stays off in the container, for its traffic as well as for its questions.
+ */
 function dnsTable(ns: Netns, dns: { readonly udpPort: number; readonly tcpPort: number }): KernelObject {
   const body = `  chain output {
-    type nat hook output priority -100; policy accept;
-    ip daddr ${embeddedDnsAddress} udp dport 53 dnat to ${embeddedDnsAddress}:${dns.udpPort}
-    ip daddr ${embeddedDnsAddress} tcp dport 53 dnat to ${embeddedDnsAddress}:${dns.tcpPort}
+    type filter hook output priority -300; policy accept;
+    ip daddr ${embeddedDnsAddress} udp dport 53 udp dport set ${dns.udpPort}
+    ip daddr ${embeddedDnsAddress} tcp dport 53 tcp dport set ${dns.tcpPort}
+    ip saddr ${embeddedDnsAddress} udp sport ${dns.udpPort} udp sport set 53
+    ip saddr ${embeddedDnsAddress} tcp sport ${dns.tcpPort} tcp sport set 53
   }`;
   return { kind: "nft-table", ns, table: { family: "ip", name: "weft-dns", body } };
 }
