@@ -93,6 +93,11 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
       signal,
     ),
   );
+  // After the networks have closed: until then they put it back.
+  stack.defer(async () => {
+    if (config().liveRestore) return;
+    await removeForwardRule({ chains: kernel.foreignChains, log: log("network") }, new AbortController().signal);
+  });
   const networks: Networks = stack.use(
     await openNetworks(
       {
@@ -107,8 +112,6 @@ export async function openRooms(options: RoomsOptions, signal: AbortSignal): Pro
       signal,
     ),
   );
-  if (!config().liveRestore)
-    stack.defer(() => removeForwardRule({ log: log("network") }, new AbortController().signal));
   // Before the containers: recovering one on an overlay needs the node's data path address, which is the membership's.
   await swarm.resume(signal);
   const containers = stack.use(

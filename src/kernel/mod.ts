@@ -8,4 +8,5 @@ export { type FakeKernel, openFakeKernel } from "./fake.ts";
 export * from "./kernel.ts";
 export * from "./model.ts";
 export { hostNamespaceId, namespaceId } from "./netns/identity.ts";
-export { openKernel } from "./open.ts";
+export type { ForeignChainName, ForeignChains } from "./nftables/foreign.ts";
+export { type HostKernel, openKernel } from "./open.ts";

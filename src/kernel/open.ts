@@ -11,6 +11,7 @@ import type { KernelObject, Netns } from "./model.ts";
 import { watchLinkChanges } from "./netlink/watcher.ts";
 import { Namespaces } from "./netns/namespaces.ts";
 import { lowDescriptorsNeeded, NftContexts } from "./nftables/contexts.ts";
+import { type ForeignChains, openForeignChains } from "./nftables/foreign.ts";
 import { observeLinks, observeRoutes } from "./observe.ts";
 import { Reconciler } from "./reconciler.ts";
 import { openBoundSocket, openUnboundSocket, type SocketRequest } from "./sockets.ts";
@@ -20,7 +21,7 @@ import { sweep, sweepPeers } from "./sweep.ts";
 export async function openKernel(
   options: { readonly log: Log },
   signal: AbortSignal,
-): Promise<Kernel & AsyncDisposable> {
+): Promise<HostKernel & AsyncDisposable> {
   signal.throwIfAborted();
   // libuv starts all threads of its pool at the first use, and they stay in the namespace of that moment for ever: they must be
   // there before the main thread enters another one.
@@ -29,7 +30,13 @@ export async function openKernel(
   return new LinuxKernel(options.log, LowDescriptors.reserve(lowDescriptorsNeeded));
 }
 
-class LinuxKernel implements Kernel, AsyncDisposable {
+/** What a kernel of this machine has besides: others' firewalls. */
+export interface HostKernel extends Kernel {
+  readonly foreignChains: ForeignChains;
+}
+
+class LinuxKernel implements HostKernel, AsyncDisposable {
+  readonly foreignChains: ForeignChains;
   readonly #log: Log;
   readonly #namespaces = new Namespaces();
   readonly #low: LowDescriptors;
@@ -40,6 +47,7 @@ class LinuxKernel implements Kernel, AsyncDisposable {
     this.#log = log;
     this.#low = low;
     this.#nft = new NftContexts(this.#namespaces, low);
+    this.foreignChains = openForeignChains(this.#nft, (body) => this.#inside("host", body));
     this.#units = new Reconciler(kernelAppliers(this.#namespaces, this.#nft));
   }
 

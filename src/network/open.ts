@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { Hub, KeyedMutex } from "../base/async.ts";
 import type { Clock } from "../base/clock.ts";
 import { crashPoint } from "../base/crash-point.ts";
-import { EngineError, messageOf } from "../base/errors.ts";
+import { EngineError } from "../base/errors.ts";
 import type { Log } from "../base/log.ts";
 import type { Random } from "../base/random.ts";
-import type { Kernel, KernelObject } from "../kernel/mod.ts";
+import type { HostKernel, Kernel, KernelObject } from "../kernel/mod.ts";
 import type { Seal, Store } from "../store/mod.ts";
 import { Catalogue } from "./catalogue.ts";
 import { checkEndpoint } from "./check-endpoint.ts";
@@ -20,7 +20,7 @@ import type { Driver } from "./drivers/driver.ts";
 import { hostDriver } from "./drivers/host/host.ts";
 import { noneDriver } from "./drivers/none/none.ts";
 import { openOverlayDriver } from "./drivers/overlay/mod.ts";
-import { ensureForwardRule } from "./firewall/foreign-firewall.ts";
+import { ForwardRuleKeeper } from "./firewall/forward-rule-keeper.ts";
 import { hostTable } from "./firewall/host-table.ts";
 import { ephemeralPorts, filtersBridgedFrames, hostHasIpv6 } from "./host-facts.ts";
 import { LatePeerTable } from "./late-peer-table.ts";
@@ -43,7 +43,7 @@ import { notManager, refuseOutsideManager } from "./swarm-role.ts";
 import { SwarmSide } from "./swarm-side.ts";
 
 export interface NetworksOptions {
-  readonly kernel: Kernel;
+  readonly kernel: Kernel & Partial<Pick<HostKernel, "foreignChains">>;
   readonly store: Store;
   readonly seal: Seal;
   readonly clock: Clock;
@@ -83,6 +83,7 @@ class HostNetworks implements Networks {
   readonly #sandboxes: Sandboxes;
   readonly #swarmSide: SwarmSide;
   readonly #local: LocalNetworks;
+  readonly #forwardRule: ForwardRuleKeeper;
   readonly #hostPorts: HostPorts;
   readonly #peerTable: LatePeerTable;
   readonly #drivers: ReadonlyMap<string, Driver>;
@@ -127,6 +128,7 @@ class HostNetworks implements Networks {
         if (this.#recovered) await this.#sandboxes.releaseDead((id) => this.#sandboxes.has(id));
       },
     });
+    this.#forwardRule = new ForwardRuleKeeper({ chains: kernel.foreignChains, clock, log });
     const names = openNameTable();
     const dnsDeps = { kernel, clock, random, log };
     this.#sandboxes = new Sandboxes({
@@ -163,7 +165,7 @@ class HostNetworks implements Networks {
   async start(signal: AbortSignal): Promise<void> {
     await this.#options.kernel.reconcile("host", this.#hostObjects(), signal);
     crashPoint("host.reconcile");
-    await this.#ensureForwardRule(signal);
+    await (this.#options.forwardRule?.(signal) ?? this.#forwardRule.ensure(signal));
     await this.#local.ensurePredefined(hostSpec, signal);
     await this.#local.ensurePredefined(noneSpec, signal);
     await this.#local.ensureDefaultBridge(signal);
@@ -317,6 +319,7 @@ class HostNetworks implements Networks {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#forwardRule[Symbol.asyncDispose]();
     await this.#sandboxes[Symbol.asyncDispose]();
     await this.#swarmSide[Symbol.asyncDispose]();
     this.#hostPorts[Symbol.dispose]();
@@ -360,17 +363,6 @@ class HostNetworks implements Networks {
       await swarm.remove(network.id, signal);
     } else await this.#local.remove(network, signal);
     this.#events.emit({ action: network.scope === "swarm" ? "remove" : "destroy", network });
-  }
-
-  /** Without it a host's own firewall may drop containers' traffic, but everything else works: said, not fatal. */
-  async #ensureForwardRule(signal: AbortSignal): Promise<void> {
-    try {
-      const { log, forwardRule } = this.#options;
-      await (forwardRule?.(signal) ?? ensureForwardRule({ log }, signal));
-    } catch (error) {
-      signal.throwIfAborted();
-      this.#options.log.warn("could not place the forward rule", { error: messageOf(error) });
-    }
   }
 
   #hostObjects(): readonly KernelObject[] {

@@ -8,11 +8,12 @@ const signal = new AbortController().signal;
 
 /** How a host may have its FORWARD policy set to DROP, and how to see and undo it. */
 const firewalls = [
-  { name: "none", close: "true", rules: "true", open: "true", expected: 0 },
+  { name: "none", close: "true", rules: "true", open: "true", reload: undefined, expected: 0 },
   {
     name: "iptables-legacy",
     close: "iptables-legacy -P FORWARD DROP; iptables-legacy -A FORWARD -s 203.0.113.1 -j ACCEPT",
     rules: "iptables-legacy -S FORWARD",
+    reload: undefined,
     open: "iptables-legacy -P FORWARD ACCEPT; iptables-legacy -F FORWARD",
     expected: 1,
   },
@@ -20,6 +21,7 @@ const firewalls = [
     name: "iptables-nft",
     close: "iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -s 203.0.113.1 -j ACCEPT",
     rules: "iptables-nft -S FORWARD",
+    reload: "iptables-nft -F FORWARD; iptables-nft -A FORWARD -s 203.0.113.1 -j ACCEPT",
     open: "nft delete table ip filter",
     expected: 1,
   },
@@ -28,8 +30,18 @@ const firewalls = [
     close:
       "nft 'add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority filter + 10; }; add rule inet firewalld filter_FORWARD reject'",
     rules: "nft list chain inet firewalld filter_FORWARD",
+    reload:
+      "nft 'delete table inet firewalld; add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority filter + 10; }; add rule inet firewalld filter_FORWARD reject'",
     open: "nft delete table inet firewalld",
     expected: 1,
+  },
+  {
+    name: "iptables-nft, in place only after weftd",
+    close: "true",
+    rules: "iptables-nft -S FORWARD",
+    reload: "iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD -s 203.0.113.1 -j ACCEPT",
+    open: "nft delete table ip filter",
+    expected: 0,
   },
 ] as const;
 
@@ -59,7 +71,15 @@ inOwnMachine(import.meta.filename, () => {
       await world.restart();
       await world.networks.openSandbox(world.request("web", "bridge", { publish: [publish] }), signal);
       assert.equal(count(), firewall.expected, "once, however often weftd starts");
-      await removeForwardRule({ log: silentLog }, signal);
+      if (firewall.reload !== undefined) {
+        shell(firewall.reload);
+        assert.equal(count(), 0, "reloading took it away");
+        await eventually(() => count() === 1);
+        await check();
+        assert.equal(count(), 1);
+      }
+      await world.networks[Symbol.asyncDispose]();
+      await removeForwardRule({ chains: world.kernel.foreignChains, log: silentLog }, signal);
       assert.equal(count(), 0);
       if (firewall.expected > 0) {
         const out = await tcpCall(world.kernel, { path: web.netnsPath }, { ip: outsideIp, port: 90 });
@@ -69,6 +89,11 @@ inOwnMachine(import.meta.filename, () => {
     });
   }
 });
+
+async function eventually(isSo: () => boolean): Promise<void> {
+  for (let i = 0; i < 40 && !isSo(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.ok(isSo(), "the rule is put back");
+}
 
 function closing(server: { close(): unknown }): Disposable {
   return { [Symbol.dispose]: () => void server.close() };

@@ -11,7 +11,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { type IpAddress, parseIp } from "../../src/base/ip.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { systemRandom } from "../../src/base/random.ts";
-import { type Kernel, type Netns, openKernel } from "../../src/kernel/mod.ts";
+import { type HostKernel, type Kernel, type Netns, openKernel } from "../../src/kernel/mod.ts";
 import type { NetworkSpec, NetworksConfig, PeerTable, SwarmNetworks } from "../../src/network/mod.ts";
 import { defaultNetworksConfig, type Networks, openNetworks, type SandboxRequest } from "../../src/network/mod.ts";
 import { aesSeal, MemoryStore, type Store } from "../../src/store/mod.ts";
@@ -59,7 +59,7 @@ export interface World extends AsyncDisposable {
   readonly execRoot: string;
   readonly store: Store;
   readonly outside: Netns;
-  kernel: Kernel & AsyncDisposable;
+  kernel: HostKernel & AsyncDisposable;
   networks: Networks;
   /** weftd ends and starts again; the kernel keeps what it has. */
   restart(): Promise<void>;

@@ -4,6 +4,10 @@ import { EngineError, messageOf } from "../../base/errors.ts";
 /** An opaque `struct nft_ctx *`. */
 export type NftHandle = { readonly __nftContext: true };
 
+/** nftables/libnftables.h: NFT_CTX_OUTPUT_HANDLE and NFT_CTX_OUTPUT_JSON. */
+const outputFlags = { plain: 0, handles: 1 << 3, json: 1 << 4 } as const;
+export type NftOutput = keyof typeof outputFlags;
+
 export interface Libnftables {
   open(): NftHandle;
   free(handle: NftHandle): void;
@@ -13,7 +17,7 @@ export interface Libnftables {
   runAside(handle: NftHandle, script: string): Promise<number>;
   output(handle: NftHandle): string;
   errors(handle: NftHandle): string;
-  setJson(handle: NftHandle, json: boolean): void;
+  setOutput(handle: NftHandle, output: NftOutput): void;
 }
 
 let library: Libnftables | undefined;
@@ -44,7 +48,6 @@ function load(): Libnftables {
   const output = native<[NftHandle], string | null>("const char *nft_ctx_get_output_buffer(nft_ctx *ctx)");
   const errors = native<[NftHandle], string | null>("const char *nft_ctx_get_error_buffer(nft_ctx *ctx)");
   const setFlags = native<[NftHandle, number], void>("void nft_ctx_output_set_flags(nft_ctx *ctx, uint32_t flags)");
-  const NFT_CTX_OUTPUT_JSON = 1 << 4;
   return {
     open() {
       const handle = create(0);
@@ -60,7 +63,7 @@ function load(): Libnftables {
       }),
     output: (handle) => output(handle) ?? "",
     errors: (handle) => errors(handle) ?? "",
-    setJson: (handle, json) => setFlags(handle, json ? NFT_CTX_OUTPUT_JSON : 0),
+    setOutput: (handle, output) => setFlags(handle, outputFlags[output]),
   };
 }
 

@@ -53,13 +53,13 @@ export class NftContext implements AsyncDisposable {
     throw error;
   }
 
-  /** The same as JSON (libnftables-json(5)). */
-  queryJson(step: string, command: string): string | undefined {
-    libnftables().setJson(this.#handle, true);
+  /** The same as JSON (libnftables-json(5)), or with the handles that rules are deleted by. */
+  queryAs(output: "json" | "handles", step: string, command: string): string | undefined {
+    libnftables().setOutput(this.#handle, output);
     try {
       return this.query(step, command);
     } finally {
-      libnftables().setJson(this.#handle, false);
+      libnftables().setOutput(this.#handle, "plain");
     }
   }
 

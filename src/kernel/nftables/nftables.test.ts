@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { NftElement, NftTable } from "../model.ts";
+import { MessageBuilder } from "../netlink/codec.ts";
 import { nftError } from "./context.ts";
+import { concernsTable } from "./foreign.ts";
 import { elementsInListing } from "./listing.ts";
 import { canonicalKey, tableComment, transaction } from "./script.ts";
 
@@ -110,4 +112,20 @@ test("nftError() finds the errno in libnftables' words", () => {
   assert.equal(error.errno, 17);
   assert.match(error.message, /^step: Error: Could not process rule: File exists \| add element/);
   assert.equal(nftError("step", "Error: syntax error").errno, 22);
+});
+
+test("concernsTable() hears of rules and chains of the tables asked for, and of what it cannot read", () => {
+  const event = (type: number, family: number, table: string) =>
+    new MessageBuilder((10 << 8) | type, 0)
+      .raw(Uint8Array.of(family, 0, 0, 0))
+      .string(1, table)
+      .finish(1);
+  const tables = [{ family: "ip", table: "filter" }] as const;
+  const [newRule, deletedChain, newElement] = [6, 5, 12];
+  assert.ok(concernsTable(event(newRule, 2, "filter"), tables));
+  assert.ok(concernsTable(Buffer.concat([event(newElement, 2, "x"), event(deletedChain, 2, "filter")]), tables));
+  assert.ok(!concernsTable(event(newRule, 10, "filter"), tables));
+  assert.ok(!concernsTable(event(newRule, 2, "weft"), tables));
+  assert.ok(!concernsTable(event(newElement, 2, "filter"), tables));
+  assert.ok(concernsTable(event(newRule, 2, "weft").subarray(0, 21), tables));
 });

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { crashPoint } from "../../base/crash-point.ts";
 import { EngineError, messageOf } from "../../base/errors.ts";
 import type { Log } from "../../base/log.ts";
+import type { ForeignChains } from "../../kernel/mod.ts";
 import {
   type ForeignChain,
   type ForwardStep,
@@ -14,29 +15,50 @@ import {
   planForwardRule,
 } from "./forward-rule.ts";
 
-/**
- * Puts our one rule at the head of every foreign FORWARD chain of weftd's namespace (architecture: decision 4). Idempotent;
- * runs at start and when drift is looked for, never on a user's path, which is why the firewall's own tools will do.
- */
-export async function ensureForwardRule(options: { readonly log: Log }, signal: AbortSignal): Promise<void> {
-  await bring(true, options.log, signal);
+/** Whose chains, and what is said about it. Without `chains` those of nftables are left alone: a kernel in memory has none. */
+export interface FirewallOptions {
+  readonly chains: ForeignChains | undefined;
+  readonly log: Log;
 }
 
-/** Takes it away again: `weft down`. Idempotent. */
-export async function removeForwardRule(options: { readonly log: Log }, signal: AbortSignal): Promise<void> {
-  await bring(false, options.log, signal);
+/**
+ * Puts our one rule at the head of every foreign FORWARD chain of weftd's namespace (architecture: decision 4). Idempotent.
+ * The legacy tables can only be reached by their own tools: those are run at start, never on a user's path.
+ */
+export async function ensureForwardRule(options: FirewallOptions, signal: AbortSignal): Promise<void> {
+  await bring(true, options, signal);
+}
+
+/** Takes it away again. Idempotent. */
+export async function removeForwardRule(options: FirewallOptions, signal: AbortSignal): Promise<void> {
+  await bring(false, options, signal);
 }
 
 /** What stands in others' chains because of us; for `weft firewall`. */
-export async function observeForwardChains(signal: AbortSignal): Promise<readonly ForeignChain[]> {
-  return [...(await observeNft(signal)), ...(await observeLegacy(signal))];
+export async function observeForwardChains(
+  chains: ForeignChains | undefined,
+  signal: AbortSignal,
+): Promise<readonly ForeignChain[]> {
+  return [...(await observeNft(chains, signal)), ...(await observeLegacy(signal))];
 }
 
-async function bring(wanted: boolean, log: Log, signal: AbortSignal): Promise<void> {
-  for (const step of planForwardRule(await observeForwardChains(signal), wanted)) {
-    await apply(step, signal);
+/** The same rule once more in the chains of nftables: somebody changed them. */
+export async function repairForwardRule(
+  { chains, log }: FirewallOptions & { readonly chains: ForeignChains },
+  signal: AbortSignal,
+): Promise<void> {
+  await applyAll(planForwardRule(await observeNft(chains, signal), true), { chains, log }, signal);
+}
+
+async function bring(wanted: boolean, options: FirewallOptions, signal: AbortSignal): Promise<void> {
+  await applyAll(planForwardRule(await observeForwardChains(options.chains, signal), wanted), options, signal);
+}
+
+async function applyAll(steps: readonly ForwardStep[], options: FirewallOptions, signal: AbortSignal): Promise<void> {
+  for (const step of steps) {
+    await apply(step, options.chains, signal);
     crashPoint(step.kind);
-    log.info(step.kind === "forward-rule.ensure" ? "placed our rule in a foreign chain" : "removed our rule", {
+    options.log.info(step.kind === "forward-rule.ensure" ? "placed our rule in a foreign chain" : "removed our rule", {
       via: step.chain.via,
       table: step.chain.table,
       chain: step.chain.chain,
@@ -44,13 +66,11 @@ async function bring(wanted: boolean, log: Log, signal: AbortSignal): Promise<vo
   }
 }
 
-async function apply(step: ForwardStep, signal: AbortSignal): Promise<void> {
+async function apply(step: ForwardStep, chains: ForeignChains | undefined, signal: AbortSignal): Promise<void> {
   const { chain } = step;
   if (chain.via === "nft") {
-    const where = [chain.family, chain.table, chain.chain];
-    const command = step.kind === "forward-rule.ensure" ? ["insert"] : ["delete"];
-    const rule = step.kind === "forward-rule.ensure" ? [nftRule] : ["handle", String(step.ours.handle)];
-    await run("nft", [...command, "rule", ...where, ...rule], signal);
+    if (step.kind === "forward-rule.ensure") await chains?.insertRule(chain, nftRule);
+    else await chains?.deleteRule(chain, step.ours.handle ?? 0);
     return;
   }
   const rule = step.kind === "forward-rule.ensure" ? ["-I", "FORWARD", "1"] : ["-D", "FORWARD"];
@@ -58,12 +78,13 @@ async function apply(step: ForwardStep, signal: AbortSignal): Promise<void> {
   await run(chain.via, ["-w", ...rule, ...spec], signal);
 }
 
-async function observeNft(signal: AbortSignal): Promise<readonly ForeignChain[]> {
+async function observeNft(chains: ForeignChains | undefined, signal: AbortSignal): Promise<readonly ForeignChain[]> {
   const found: ForeignChain[] = [];
-  for (const { family, table, chain } of knownChains) {
-    const listing = await tryRun("nft", ["-a", "list", "chain", family, table, chain], signal);
+  for (const name of chains === undefined ? [] : knownChains) {
+    signal.throwIfAborted();
+    const listing = await chains?.list(name);
     if (listing === undefined || !listing.includes("hook forward")) continue;
-    found.push({ via: "nft", family, table, chain, ours: parseNftChain(listing) });
+    found.push({ via: "nft", ...name, ours: parseNftChain(listing) });
   }
   return found;
 }

@@ -18,7 +18,7 @@ test("parseNftChain() and parseLegacyChain() find our rules and their places", (
 });
 
 test("planForwardRule() inserts before it removes strays, and leaves a right chain alone", () => {
-  const chain = { via: "nft" as const, family: "ip", table: "filter", chain: "FORWARD" };
+  const chain = { via: "nft", family: "ip", table: "filter", chain: "FORWARD" } as const;
   const kinds = (ours: readonly { place: number; handle: number | undefined }[], wanted = true) =>
     planForwardRule([{ ...chain, ours }], wanted).map((step) =>
       step.kind === "forward-rule.remove" ? `remove ${step.ours.place}` : "ensure",

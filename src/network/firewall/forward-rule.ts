@@ -1,12 +1,9 @@
+import type { ForeignChainName } from "../../kernel/mod.ts";
 import { forwardMark } from "./host-table.ts";
 
 /** A FORWARD chain of somebody else's that can drop what our tables allow. */
-export interface ForeignChain {
+export interface ForeignChain extends ForeignChainName {
   readonly via: "nft" | "iptables-legacy" | "ip6tables-legacy";
-  /** nft only. */
-  readonly family: string;
-  readonly table: string;
-  readonly chain: string;
   /** Our rules in it: place (0 is the head) and, with nft, the handle to delete it by. */
   readonly ours: readonly { readonly place: number; readonly handle: number | undefined }[];
 }
@@ -16,7 +13,7 @@ export type ForwardStep =
   | { readonly kind: "forward-rule.remove"; readonly chain: ForeignChain; readonly ours: ForeignChain["ours"][number] };
 
 /** Chains that firewall tools keep for forwarded packets; the rest of a host's rules is none of our business. */
-export const knownChains: readonly { readonly family: string; readonly table: string; readonly chain: string }[] = [
+export const knownChains: readonly ForeignChainName[] = [
   { family: "ip", table: "filter", chain: "FORWARD" },
   { family: "ip6", table: "filter", chain: "FORWARD" },
   { family: "inet", table: "firewalld", chain: "filter_FORWARD" },
