@@ -126,7 +126,7 @@ test("run waits for the exit code and shows both streams", options, async () => 
   assert.equal(code, 42);
   assert.match(out, /out\n/);
   assert.match(out, /err\n/);
-  // The order that the CLI relies on (reference: building-blocks H).
+  // The order that the CLI relies on.
   assert.deepEqual(containers.calls.slice(0, 2), ["attach", "wait next-exit"]);
 });
 

@@ -9,7 +9,7 @@ export interface ContainerdLayout {
   readonly oomScore: number | undefined;
 }
 
-/** Plugins that would probe devices and file systems we never use, or serve Kubernetes (reference: building-blocks D). */
+/** Plugins that would probe devices and file systems we never use, or serve Kubernetes. */
 const disabledPlugins = [
   "io.containerd.grpc.v1.cri",
   "io.containerd.snapshotter.v1.aufs",

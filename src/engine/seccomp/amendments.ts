@@ -2,7 +2,7 @@ import type { ProfileRule } from "./profile.ts";
 
 /**
  * What Docker 28's default differs in from the 20.10 profile in profile.json, read off the runtime specification of a
- * container that a real Docker 28 started (reference: building-blocks D). The profile itself stays as it was published.
+ * container that a real Docker 28 started. The profile itself stays as it was published.
  */
 
 /** io_uring escapes seccomp: the ring does system calls that no filter sees. */

@@ -23,7 +23,7 @@ const lastForMs = 30_000;
 
 /**
  * Asks upstreams in their order. Answers are those that asking one after another gives, sooner: the next one is asked
- * already while a slow one may still answer, and one that has been silent is asked last (complaint 12 of user-pain-network).
+ * already while a slow one may still answer, and one that has been silent is asked last.
  */
 export class Forwarder {
   readonly #ask: Ask;

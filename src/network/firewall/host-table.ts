@@ -28,7 +28,7 @@ export type HostSet =
 
 /**
  * The host's table of one family: fixed chains, all data in named sets and maps, so that adding an endpoint or a port
- * costs one element however many there are (reference: building-blocks B).
+ * costs one element however many there are.
  *
  * Order in `forward`: what is no business of ours first, so that a host that routes for others never meets our drops.
  * `ct status dnat` with the published set is what keeps the LAN from routing straight to a container (Docker 28's raw
