@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { exec } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { readFileSync } from "node:fs";
 import { Socket } from "node:net";
 import { test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseIp } from "../../src/base/ip.ts";
 import type { Kernel, Netns } from "../../src/kernel/mod.ts";
 import {
@@ -101,6 +103,44 @@ inOwnMachine(import.meta.filename, () => {
     await networks.closeSandbox(web.id, signal);
     assert.equal(await tcpCall(kernel, world.outside, at(hostIp)), undefined);
     await networks.openSandbox(world.request("late", "back", { publish: [publish({})] }), signal);
+  });
+
+  test("a UDP client that never stops is answered by a restarted container at its new address", async () => {
+    await using world = await openWorld();
+    const { kernel, networks } = world;
+    await networks.create(networkSpec("front"), signal);
+    const dns = [publish({ protocol: "udp", containerPort: 53, hostPortFirst: 18053, hostPortLast: 18053 })];
+    const client = createSocket("udp4");
+    const any = { type: "udp", address: parseIp("0.0.0.0"), portHostOrder: 0 } as const;
+    await new Promise<void>((listening) => client.bind({ fd: kernel.openSocket(world.outside, any) }, listening));
+    client.on("error", () => {});
+    const send = () => client.send("?", 18053, hostIp);
+    const asking = setInterval(send, 10);
+    const answered = async () => {
+      const isAnswered = { yet: false };
+      const onAnswer = () => {
+        isAnswered.yet = true;
+      };
+      client.on("message", onAnswer);
+      await sleep(150);
+      client.off("message", onAnswer);
+      return isAnswered.yet;
+    };
+    try {
+      assert.equal(await answered(), false, "asked before anything is published");
+      const first = await networks.openSandbox(world.request("dns", "front", { publish: dns }), signal);
+      using _first = udpServer(kernel, { path: first.netnsPath }, 53);
+      assert.ok(await answered(), "published while asked");
+      await networks.closeSandbox(first.id, signal);
+      assert.equal(await answered(), false, "stopped");
+      const again = await networks.openSandbox(world.request("dns2", "front", { publish: dns }), signal);
+      assert.notEqual(again.endpoints[0]?.ipv4?.address, first.endpoints[0]?.ipv4?.address);
+      using _again = udpServer(kernel, { path: again.netnsPath }, 53);
+      assert.ok(await answered(), "restarted");
+    } finally {
+      clearInterval(asking);
+      client.close();
+    }
   });
 
   test("internal networks and networks without ICC keep their containers apart", async () => {

@@ -86,6 +86,15 @@ export class Settling {
     }
   }
 
+  #forgetFlowsTo(endpoint: Endpoint): void {
+    for (const address of [endpoint.ipv4?.address, endpoint.ipv6?.address]) {
+      if (address === undefined) continue;
+      this.#bestEffort("flush connection tracking", () =>
+        this.#deps.kernel.flushConntrack("host", { protocol: "udp", replySource: address }),
+      );
+    }
+  }
+
   /** Neighbours may know the address under the MAC of whoever had it before. Overlays tell theirs themselves, more than once. */
   #greet(live: Live, { endpoint, network }: Attached): void {
     if (network.spec.driver === "bridge" && endpoint.mac !== undefined) {
@@ -115,12 +124,7 @@ export class Settling {
       live?.applied.delete(endpoint.id);
       live?.fresh.delete(endpoint.id);
       this.#deps.hostPorts.release(endpoint.id);
-      const flowsOf = endpoint.ipv4?.address;
-      if (flowsOf !== undefined && endpoint.ports.some((port) => port.protocol === "udp")) {
-        this.#bestEffort("flush connection tracking", () =>
-          this.#deps.kernel.flushConntrack("host", { protocol: "udp", replySource: flowsOf }),
-        );
-      }
+      if (endpoint.ports.some((port) => port.protocol === "udp")) this.#forgetFlowsTo(endpoint);
       await this.#endpoints.detach(live, endpoint.attachmentId);
       if (network !== undefined && live?.kind !== "balancer" && !isWayOut({ endpoint, network })) {
         this.#deps.emit({ action: "disconnect", network, containerId: endpoint.containerId });
