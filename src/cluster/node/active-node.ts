@@ -50,12 +50,15 @@ export interface ActiveNodeStart {
   readonly bindAddress: IpAddress;
   readonly advertiseAddress: IpAddress;
   readonly dataPathAddress: IpAddress;
+  /** As far as it is known from before. */
+  readonly dataPathPort: number | undefined;
   readonly managers: readonly ManagerPeer[];
   /** When this node is the manager. */
   readonly manager: Manager | undefined;
   /** A new gossip is open, or the last one has gone. */
   readonly onGossip: () => void;
   readonly onManagers: (managers: readonly ManagerPeer[]) => void;
+  readonly onDataPathPort: (portHostOrder: number) => void;
 }
 
 /** A node that is in a swarm: sessions, gossip, certificate renewal, and the work it is given. */
@@ -125,7 +128,8 @@ export class ActiveNode implements AsyncDisposable {
   }
 
   get dataPathPort(): number {
-    return this.#node?.VXLANUDPPort || defaultDataPathPort;
+    if (this.#node === undefined) return this.#start.dataPathPort ?? defaultDataPathPort;
+    return this.#node.VXLANUDPPort || defaultDataPathPort;
   }
 
   /** Current keys of all subsystems, the IPsec ones for encrypted overlays. */
@@ -170,7 +174,9 @@ export class ActiveNode implements AsyncDisposable {
     this.#setKeys(message.networkBootstrapKeys);
     const { node } = message;
     if (node === undefined) return;
+    const portBefore = this.#node === undefined ? this.#start.dataPathPort : this.dataPathPort;
     this.#node = node;
+    if (this.dataPathPort !== portBefore) this.#start.onDataPathPort(this.dataPathPort);
     this.worker.setNode(node);
     if (node.certificate?.status?.state === IssuanceStatus_State.ROTATE) {
       this.#isRenewalForced = true;

@@ -20,6 +20,8 @@ export type Membership =
       readonly nodeId: string;
       readonly role: Role;
       readonly managers: readonly ManagerPeer[];
+      /** As the manager told it; tunnels of a daemon that starts again must not wait for it to tell it once more. */
+      readonly dataPathPort?: number;
     }
   /** Everything of the swarm is being removed. */
   | { readonly kind: "leaving" };

@@ -143,16 +143,17 @@ export class SwarmNode implements Swarm {
       if (this.#membership !== undefined) throw refusal("alreadyMember");
       checkInit(request);
       const addresses = resolveInitAddresses(request, this.#options.kernel.links("host"));
+      const dataPathPort = request.dataPathPort || defaultDataPathPort;
       const { nodeId, objects, credentials } = await createSwarm(this.#options, {
         spec: request.spec,
         addressPools: request.defaultAddressPools,
         subnetSize: request.subnetSize || defaultSubnetSize,
-        dataPathPort: request.dataPathPort || defaultDataPathPort,
+        dataPathPort,
         availability: availabilities[request.availability],
       });
       crashPoint("swarm.create");
       this.#objects = objects;
-      const membership = { kind: "member", addresses, nodeId, role: "manager", managers: [] } as const;
+      const membership = { kind: "member", addresses, nodeId, role: "manager", managers: [], dataPathPort } as const;
       try {
         await this.#certificates.save(credentials);
         await this.#activate(membership, credentials, signal);
@@ -279,9 +280,11 @@ export class SwarmNode implements Swarm {
         advertiseAddress,
         bindAddress: addresses.listen.address,
         dataPathAddress: addresses.dataPath ?? advertiseAddress,
+        dataPathPort: membership.dataPathPort,
         manager: this.#manager,
         onGossip: () => this.peerTable.reopened(),
-        onManagers: (known) => this.#rememberManagers(known),
+        onManagers: (known) => this.#remember({ managers: known }),
+        onDataPathPort: (dataPathPort) => this.#remember({ dataPathPort }),
       },
       this.#closed.signal,
     );
@@ -384,13 +387,13 @@ export class SwarmNode implements Swarm {
     }
   }
 
-  #rememberManagers(managers: Extract<Membership, { kind: "member" }>["managers"]): void {
+  #remember(facts: Partial<Pick<Extract<Membership, { kind: "member" }>, "managers" | "dataPathPort">>): void {
     const membership = this.#membership;
     if (membership?.kind !== "member") return;
-    this.#membership = { ...membership, managers };
+    this.#membership = { ...membership, ...facts };
     this.#memberships
       .save(this.#membership)
-      .catch((error: unknown) => this.#options.log.error("cannot store the managers' addresses", { error }));
+      .catch((error: unknown) => this.#options.log.error("cannot store what the manager told", { error }));
   }
 
   /** Stops everything and removes every trace of the swarm, the membership last. */
