@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { cgroupParentOf, removeUnusedCgroups } from "../base/cgroup.ts";
 import { EngineError, runAll } from "../base/errors.ts";
 import { silentLog } from "../base/log.ts";
 import { openKernel } from "../kernel/mod.ts";
@@ -97,6 +98,9 @@ export async function labDown(lab: Lab, say: Say): Promise<void> {
     () => unmountBelow(lab.runDirectory),
     () => unmountBelow(lab.dataDirectory),
     () => removeNamespaces(lab, hosts),
+    async () => {
+      for (const host of hosts) removeUnusedCgroups(cgroupParentOf(host.execRoot));
+    },
     () => rm(lab.runDirectory, { recursive: true, force: true }),
     () => rm(lab.dataDirectory, { recursive: true, force: true }),
   ]);

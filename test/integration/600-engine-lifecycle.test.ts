@@ -99,7 +99,7 @@ describe("containers over a private containerd", { skip, timeout: 120_000 }, () 
         'failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: exec: "nosuch": executable file not found in $PATH: unknown',
     });
     const failed = world.containers.list().find((container) => container.process.path === "nosuch");
-    assert.equal(failed?.state.kind === "exited" && failed.state.exitCode, 127);
+    assert.equal(failed?.state.kind === "created" && failed.state.failure?.exitCode, 127);
     assert.deepEqual((await world.containerd.tasks.list({})).tasks, []);
     assert.deepEqual(world.networks.live, []);
     await assert.rejects(runToEnd(world, specOf(["ls"], { user: "nobody-here" })), {

@@ -31,11 +31,11 @@ const kills: readonly { readonly after: string; readonly expect: "nothing" | "cr
   { after: "output.drain", expect: "created" },
   { after: "task.remove", expect: "created" },
   { after: "sandbox.close", expect: "created" },
-  { after: "task.remove@2", expect: "gone" },
   { after: "snapshot.remove", expect: "gone" },
   { after: "files.remove", expect: "gone" },
   { after: "volumes.remove", expect: "gone" },
   { after: "record.remove", expect: "gone" },
+  { after: "task.kill", expect: "created" },
 ];
 
 describe("a daemon killed behind any step converges", { skip, timeout: 120_000 }, () => {

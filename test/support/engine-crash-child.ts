@@ -10,7 +10,8 @@ const root = process.argv[2] ?? "";
 const containerd = openContainerd({ socketPath: join(root, "run/containerd.sock"), namespace: "weft" });
 const image = JSON.parse(readFileSync(join(root, "image.json"), "utf8")) as ImageDetail;
 const store = await openSqliteStore({ path: join(root, "store.db"), log: silentLog }, never);
-const { containers } = await openEngine({ root, containerd, image, store, networks: new BareNetworks() });
+const networks = new BareNetworks();
+const { containers } = await openEngine({ root, containerd, image, store, networks });
 
 const spec = specOf(["sleep", "600"], { anonymousVolumes: ["/usr/local/share"] });
 const { id } = await containers.create(spec, "crash", never);
@@ -20,4 +21,7 @@ writeFileSync(join(root, "started"), id);
 await containers.kill(id, "KILL");
 await containers.remove(id, { force: false, volumes: true }, never);
 writeFileSync(join(root, "removed"), id);
+networks.failOpen = new Error("no network for this one");
+const failing = await containers.create(specOf(["sleep", "600"]), "crash", never);
+await containers.start(failing.id, never).catch(() => {});
 process.exit(0);

@@ -1,17 +1,8 @@
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-  writeFileSync,
-} from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { cgroupParentOf, removeUnusedCgroups } from "../../src/base/cgroup.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { EngineError } from "../../src/base/errors.ts";
 import { silentLog } from "../../src/base/log.ts";
@@ -287,12 +278,7 @@ export function cleanUp(root: string): void {
     if (target?.startsWith(`${root}/`)) execFileSync("umount", ["-l", target]);
   }
   rmSync(root, { recursive: true, force: true });
-  for (const controller of readdirSync("/sys/fs/cgroup")) {
-    // Not empty: another engine's containers are in it.
-    try {
-      rmdirSync(join("/sys/fs/cgroup", controller, "weft"));
-    } catch {}
-  }
+  removeUnusedCgroups(cgroupParentOf(join(root, "exec")));
 }
 
 export function specOf(

@@ -71,9 +71,10 @@ export async function createContainer(
   });
   try {
     const input = { container, parentSnapshot: image.chainId, fill: resolved.toFill };
+    container.isReleased = true;
     await context.steps.apply(planCreate(resolved.toFill.length > 0), input, signal);
   } catch (error) {
-    await context.steps.applyAll(planRemove({ ...container.record, removeVolumes: true }), { container }, signal);
+    await context.steps.applyAll(planRemove({ ...container.record, removeVolumes: true }, true), { container }, signal);
     throw error;
   }
   if (wanted.anonymous.length > 0) await context.intents.delete(id);

@@ -2,6 +2,7 @@ import { existsSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Hub, withSignal } from "../../base/async.ts";
+import { cgroupParentOf, removeUnusedCgroups } from "../../base/cgroup.ts";
 import type { Clock } from "../../base/clock.ts";
 import { EngineError } from "../../base/errors.ts";
 import { newHexId } from "../../base/ids.ts";
@@ -57,8 +58,6 @@ export interface ContainersOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
-  /** Default `/weft`. */
-  readonly cgroupParent?: string;
   /** Default `overlayfs`. */
   readonly snapshotter?: string;
 }
@@ -115,7 +114,7 @@ class Engine implements HostContainers {
       snapshotter: options.snapshotter ?? "overlayfs",
       host: observeHost,
       initPath: initPaths.find((path) => existsSync(path)),
-      cgroupParent: options.cgroupParent ?? "/weft",
+      cgroupParent: cgroupParentOf(options.execRoot),
       scratchDirectory: join(options.execRoot, "fill"),
       directory: this.#directory,
       sandboxRequest: (container) => sandboxRequest(container, networks, this.#directory),
@@ -175,6 +174,8 @@ class Engine implements HostContainers {
       lifecycle: this.#lifecycle,
       steps: this.#steps,
     };
+    // Of containers that were killed together with their daemon.
+    removeUnusedCgroups(this.#stepContext.cgroupParent);
     const toStart = await recover({ ...context, places: this.#places, log: this.#options.log }, signal);
     for (const container of toStart) this.#lifecycle.startWithDaemon(container);
   }
@@ -365,6 +366,7 @@ class Engine implements HostContainers {
       container.closeLog();
       await container.io.release();
     }
+    removeUnusedCgroups(this.#stepContext.cgroupParent);
   }
 
   #live(record: ContainerRecord): LiveContainer {

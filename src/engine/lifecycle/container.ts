@@ -31,6 +31,8 @@ export class LiveContainer {
   record: ContainerRecord;
   /** Set while it runs, or is being started or cleaned up. */
   run: Run | undefined;
+  /** Nothing of an earlier run is left: no task, no sandbox. Not known after a restart of the daemon. */
+  isReleased = false;
   /** What containerd returned for its snapshot; fetched again when a new daemon knows it no more. */
   rootfs: readonly SnapshotMount[] | undefined;
   consoleSize: { readonly height: number; readonly width: number } | undefined;
@@ -124,6 +126,7 @@ export class LiveContainer {
   }
 
   beginRun(): Run {
+    this.isReleased = false;
     this.run = { finished: deferred(), startedMs: this.#clock.now(), oomKilled: false };
     return this.run;
   }

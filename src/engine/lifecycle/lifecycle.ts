@@ -171,7 +171,7 @@ export class Lifecycle {
         removeVolumes: volumes,
       });
     }
-    await this.#context.steps.applyAll(planRemove(container.record), { container }, signal);
+    await this.#context.steps.applyAll(planRemove(container.record, container.isReleased), { container }, signal);
     this.#context.directory.remove(container);
     this.#context.onGone(container);
     container.gone();
@@ -210,19 +210,25 @@ export class Lifecycle {
       await this.#release(container, true);
       const finishedAt = exit.exitedAt ?? this.#context.clock.wall().toISOString();
       const restarts = !this.#isShuttingDown && restartsAfterExit(container.record, exit.exitCode);
+      const isRemoved = container.record.spec.host.autoRemove && !this.#context.scope.signal.aborted;
+      const startedAt = startedAtOf(state);
       await this.#update(container, {
         sandboxId: undefined,
         sandboxOwner: undefined,
         restartCount: container.record.restartCount + (restarts ? 1 : 0),
-        state: {
-          kind: "exited",
-          exitCode: exit.exitCode,
-          startedAt: startedAtOf(state),
-          finishedAt,
-          oomKilled: run.oomKilled,
-          error: "",
-          ...(restarts ? { willRestart: true } : {}),
-        },
+        // With --rm its end and the beginning of its removal are one record.
+        ...(isRemoved ? { removeVolumes: true } : {}),
+        state: isRemoved
+          ? { kind: "removing", exitCode: exit.exitCode, startedAt, finishedAt }
+          : {
+              kind: "exited",
+              exitCode: exit.exitCode,
+              startedAt,
+              finishedAt,
+              oomKilled: run.oomKilled,
+              error: "",
+              ...(restarts ? { willRestart: true } : {}),
+            },
       });
       if (run.oomKilled) this.#context.emit(container, "oom");
       this.#context.emit(container, "die", { exitCode: String(exit.exitCode) });
@@ -358,6 +364,7 @@ export class Lifecycle {
     const signal = new AbortController().signal;
     try {
       await this.#context.steps.applyAll(planRelease(container.record, ran), { container }, signal);
+      container.isReleased = true;
     } finally {
       container.closeLog();
       await container.io.finish();

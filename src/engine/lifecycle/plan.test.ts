@@ -32,11 +32,15 @@ test("plans read as the life of a container", () => {
     show(planRelease(container({ sandboxId: "s" }), true)),
     "0 output.drain\n0 task.remove\n0 sandbox.close",
   );
-  assert.equal(show(planRelease(container({ sandboxId: "s", sandboxOwner: "o" }), false)), "0 task.remove");
   assert.equal(
-    show(planRemove(container({ removeVolumes: true }))),
-    "0 task.remove\n1 snapshot.remove\n1 files.remove\n1 volumes.remove\n2 record.remove",
+    show(planRelease(container({ sandboxId: "s", sandboxOwner: "o" }), false)),
+    "0 task.kill\n1 task.remove",
   );
+  assert.equal(
+    show(planRemove(container({ removeVolumes: true }), false)),
+    "0 task.kill\n1 task.remove\n2 snapshot.remove\n2 files.remove\n2 volumes.remove\n3 record.remove",
+  );
+  assert.equal(show(planRemove(container({}), true)), "0 snapshot.remove\n0 files.remove\n1 record.remove");
 });
 
 test("planRecovery() decides by record and task", () => {

@@ -13,6 +13,7 @@ export type StepKind =
   | "sandbox.open"
   | "task.ensure"
   | "task.start"
+  | "task.kill"
   | "output.drain"
   | "task.remove"
   | "sandbox.close"
@@ -48,20 +49,24 @@ export function planStart(container: ContainerRecord): readonly Step[] {
   return inPhases(["record.write"], ["sandbox.prepare"], ["sandbox.open", "task.ensure"], ["task.start"]);
 }
 
-/** After an exit, or a start that failed (nothing `ran` then): all that belongs to a run goes, the container stays. */
+/**
+ * After an exit, or a start that failed (nothing `ran` then): all that belongs to a run goes, the container stays. A task
+ * that was made and never started is killed first: its shim waits two seconds for output before it lets it be removed.
+ */
 export function planRelease(container: ContainerRecord, ran: boolean): readonly Step[] {
-  const ownsSandbox = container.sandboxId !== undefined && container.sandboxOwner === undefined;
-  return inPhases([
-    ...(ran ? (["output.drain"] as const) : []),
-    "task.remove",
-    ...(ownsSandbox ? (["sandbox.close"] as const) : []),
-  ]);
+  return inPhases(...releasePhases(container, ran));
 }
 
-/** The record goes last, so that a removal that died half-way is taken up again. */
-export function planRemove(container: ContainerRecord): readonly Step[] {
+function releasePhases(container: ContainerRecord, ran: boolean): readonly (readonly StepKind[])[] {
+  const ownsSandbox = container.sandboxId !== undefined && container.sandboxOwner === undefined;
+  const remove: readonly StepKind[] = ["task.remove", ...(ownsSandbox ? (["sandbox.close"] as const) : [])];
+  return ran ? [["output.drain", ...remove]] : [["task.kill"], remove];
+}
+
+/** The record goes last, so that a removal that died half-way is taken up again. `isReleased`: nothing of a run is left. */
+export function planRemove(container: ContainerRecord, isReleased: boolean): readonly Step[] {
   return inPhases(
-    planRelease(container, false).map((step) => step.kind),
+    ...(isReleased ? [] : releasePhases(container, false)),
     ["snapshot.remove", "files.remove", ...(container.removeVolumes === true ? (["volumes.remove"] as const) : [])],
     ["record.remove"],
   );

@@ -68,6 +68,7 @@ async function recoverOne(
   context.log.debug("recovering a container", { container: container.id, decision: decision.kind });
   switch (decision.kind) {
     case "keep":
+      container.isReleased = true;
       return;
     case "finish-removal":
       await lifecycle.finishRemoval(container, true, signal);

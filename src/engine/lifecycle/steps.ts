@@ -80,6 +80,7 @@ export class StepRunner {
       },
       "task.ensure": (input, outcome) => this.#ensureTask(input.container, outcome),
       "task.start": (input, outcome) => this.#startTask(input.container, outcome),
+      "task.kill": ({ container }) => this.#killTask(container.id),
       "output.drain": ({ container }) => container.io.drain(),
       "task.remove": ({ container }) => this.#removeTask(container.id),
       "sandbox.close": async ({ container }, _outcome, signal) => {
@@ -130,6 +131,7 @@ export class StepRunner {
 
   /** Task and container in containerd, whatever state they are in. */
   async removeTask(id: string): Promise<void> {
+    await this.#killTask(id);
     await this.#removeTask(id);
   }
 
@@ -217,7 +219,7 @@ export class StepRunner {
     } catch (error) {
       // Left by a start that died; its specification names an old namespace.
       if (!isAlreadyExists(error)) throw error;
-      await this.#removeTask(id);
+      await this.removeTask(id);
       await containerd.containers.create({ container: wanted });
     }
     container.openLog();
@@ -278,7 +280,7 @@ export class StepRunner {
         if (isNotFound(error)) break;
         // It runs, or was made and never started: containerd deletes only what has stopped.
         if (!isFailedPrecondition(error) || attempt === 2) throw error;
-        await this.#killAndAwait(id);
+        await this.#killTask(id);
       }
     }
     try {
@@ -288,17 +290,20 @@ export class StepRunner {
     }
   }
 
-  async #killAndAwait(id: string): Promise<void> {
+  /** Whatever state it is in, none included; resolves when it has ended. */
+  async #killTask(id: string): Promise<void> {
     const { tasks } = this.#context.containerd;
-    const exited = tasks.wait({ containerId: id }, { timeoutMs: 10_000 }).catch((error: unknown) => {
-      if (!isNotFound(error)) throw error;
-    });
     try {
       await tasks.kill({ containerId: id, signal: 9, all: true });
     } catch (error) {
+      if (isNotFound(error) || isFailedPrecondition(error)) return;
+      throw error;
+    }
+    try {
+      await tasks.wait({ containerId: id }, { timeoutMs: 10_000 });
+    } catch (error) {
       if (!isNotFound(error)) throw error;
     }
-    await exited;
   }
 
   async #removeVolumes(container: LiveContainer): Promise<void> {
