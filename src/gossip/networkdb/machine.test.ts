@@ -136,12 +136,27 @@ test("a node event LEAVE drops entries; a failure hides them and a return shows 
 test("a new name at a known address replaces the old one; whoever answers there is right", () => {
   const db = newDb();
   receive(db, event({}));
-  assert.deepEqual(changes(step(db, { kind: "member-joined", name: "a2", ...at(2) }, 0)), ["delete k of a"]);
+  step(db, { kind: "member-joined", name: "a2", ...at(2) }, 0);
   step(db, { kind: "member-confirmed", name: "a" }, 10);
   assert.equal(db.nodes.get("a")?.state.kind, "active");
   assert.equal(db.nodes.get("a2")?.state.kind, "left");
   step(db, { kind: "member-joined", name: "me-before", ...at(1) }, 20);
   assert.equal(db.nodes.get("me-before")?.state.kind, "left", "our own address");
+});
+
+test("what a restarted node says again is not reported as gone in between; the rest is, some seconds later", () => {
+  const db = newDb();
+  receive(db, event({}));
+  receive(db, event({ key: "gone" }));
+  const joined = step(db, { kind: "member-joined", name: "a2", ...at(2) }, 100);
+  assert.deepEqual(changes(joined), []);
+  assert.deepEqual(entriesOf(db, "t", "n"), []);
+  receive(db, { kind: "network", change: "join", time: 6n, node: "a2", networkId: "n" }, 110);
+  // Its clock has started anew.
+  assert.deepEqual(changes(receive(db, event({ node: "a2", time: 1n }), 120)), ["put k of a2"]);
+  assert.ok(nextDeadline(db) <= 5_100);
+  assert.deepEqual(changes(step(db, { kind: "tick" }, 5_099)), []);
+  assert.deepEqual(changes(step(db, { kind: "tick" }, 5_100)), ["delete gone of a"]);
 });
 
 test("T21: a join push/pull re-stamps our attachments; another's is no restart", () => {

@@ -43,7 +43,8 @@ import type { Entry } from "./tables.ts";
 //    (newer, still  |  v NodeEvent LEAVE       v
 //        a member)  +- left <-------------------
 //
-// The entries of a failed node are hidden for 30 minutes and come back with it; those of one that left are dropped.
+// The entries of a failed node are hidden for 30 minutes and come back with it; those of one that left are dropped, and of one
+// that is there again under another name they are dropped as well, but reported only when it has not said them again soon.
 //
 // Where this goes beyond dockerd, in messages that dockerd understands: own news goes out at once, straight to the peers
 // concerned, with our attachment in front of it, since a table event that outruns its owner's JOIN is lost at the receiver;
@@ -63,6 +64,7 @@ export function nextDeadline(db: NetworkDb): Instant {
     if (network.own.length + network.relayed.length > 0) deadlines.push(db.gossipAt);
     if (network.awaiting !== undefined) deadlines.push(network.awaitUntil);
   }
+  for (const { until } of db.lingering.values()) deadlines.push(until);
   for (const { state } of db.nodes.values()) if (state.kind === "failed") deadlines.push(db.reconnectAt);
   return Math.min(...deadlines);
 }
@@ -182,6 +184,7 @@ function leaveNetwork(turn: Turn, networkId: string): void {
   if (network.awaiting !== undefined) synced(db, turn.out, networkId);
   db.pending.tables.delete(networkId);
   announceNetwork(turn, networkId, "leave", network.time);
+  endLingering(turn, networkId);
   for (const entry of db.tables.of(networkId)) {
     if (entry.owner !== db.config.name) {
       db.tables.delete(entry);
@@ -247,6 +250,7 @@ function tick(turn: Turn): void {
   const { db, now, out } = turn;
   if (db.flushAt !== undefined && db.flushAt <= now) flush(turn);
   if (db.gossipAt <= now) gossipTables(turn);
+  endLingering(turn);
   for (const [name, at] of [...db.syncSoon]) {
     if (at > now) continue;
     db.syncSoon.delete(name);
@@ -391,7 +395,10 @@ function memberConfirmed(turn: Turn, name: string): void {
 function activate(turn: Turn, node: RemoteNode): void {
   const { db } = turn;
   node.state = { kind: "active" };
-  for (const entry of visibleEntriesOf(db, node)) turn.out.push({ kind: "change", event: eventOf(entry, "put") });
+  for (const entry of visibleEntriesOf(db, node)) {
+    db.lingering.delete(lingerKey(entry));
+    turn.out.push({ kind: "change", event: eventOf(entry, "put") });
+  }
   // Both sides missed something meanwhile.
   syncSoon(turn, node, 0);
   for (const [networkId, network] of db.own) {
@@ -400,8 +407,30 @@ function activate(turn: Turn, node: RemoteNode): void {
 }
 
 function retire(turn: Turn, node: RemoteNode, isReplaced: boolean): void {
+  if (isReplaced) lingerEntriesOf(turn, node);
   dropState(turn, node);
   node.state = { kind: "left", since: turn.now, isReplaced };
+}
+
+function lingerEntriesOf({ db, now }: Turn, node: RemoteNode): void {
+  for (const entry of visibleEntriesOf(db, node)) {
+    db.tables.delete(entry);
+    const lingers = { event: eventOf(entry, "delete"), until: now + dbTiming.replacementMs };
+    db.lingering.set(lingerKey(entry), lingers);
+  }
+}
+
+function lingerKey({ networkId, table, key }: Pick<Entry, "networkId" | "table" | "key">): string {
+  return `${networkId}/${table}/${key}`;
+}
+
+/** Reports the ends that have waited long enough, or all of one network. */
+function endLingering({ db, now, out }: Turn, networkId?: string): void {
+  for (const [key, { event, until }] of db.lingering) {
+    if (networkId === undefined ? until > now : event.networkId !== networkId) continue;
+    db.lingering.delete(key);
+    out.push({ kind: "change", event });
+  }
 }
 
 /** Forgets what a node said: its attachments and entries. */
@@ -552,8 +581,10 @@ function tableEvent(turn: Turn, event: TableMessage, bytes: Uint8Array, isBulkSy
   };
   const wasVisible = known !== undefined && isVisible(db, known);
   db.tables.set(entry);
-  if (!isDelete) turn.out.push({ kind: "change", event: eventOf(entry, "put") });
-  else if (known !== undefined && wasVisible)
+  if (!isDelete) {
+    db.lingering.delete(lingerKey(entry));
+    turn.out.push({ kind: "change", event: eventOf(entry, "put") });
+  } else if (known !== undefined && wasVisible)
     turn.out.push({ kind: "change", event: eventOf({ ...known, owner: event.node }, "delete") });
 
   const isInSync = network.awaiting === undefined;

@@ -17,6 +17,8 @@ export const dbTiming = {
   tombstoneMs: 1_800_000,
   attachmentTombstoneMs: 1_825_000,
   reconnectIntervalMs: 1_000,
+  /** So long a restarted node has to say again what it said under its older name. */
+  replacementMs: 5_000,
   forgetNodeMs: 24 * 3_600_000,
   /** So long our own JOIN goes in front of own table events sent straight to a peer. */
   joinEchoMs: 10_000,
@@ -91,6 +93,11 @@ export interface NetworkDb {
   reconnectAt: Instant;
   /** Peers to sync all common networks with, and when. */
   readonly syncSoon: Map<string, Instant>;
+  /**
+   * Ends not yet reported: of a node that is there again under another name. Most of its endpoints outlived its daemon, and
+   * those who watch shall not cut them off in between. Keyed by network, table and key.
+   */
+  readonly lingering: Map<string, { readonly event: TableEvent; readonly until: Instant }>;
   /** Messages that were not NetworkDB's, such as serf's. */
   skippedMessages: number;
 }
@@ -150,6 +157,7 @@ export function createNetworkDb(config: NetworkDbConfig, now: Instant): NetworkD
     reapAt: now + config.random.below(dbTiming.reapIntervalMs),
     reconnectAt: now,
     syncSoon: new Map(),
+    lingering: new Map(),
     skippedMessages: 0,
   };
 }
