@@ -70,9 +70,9 @@ async function setUp() {
     reallocate: () => {},
   });
   const stop = new AbortController();
-  const session = async (nodeId: string, sessionId = "") => {
+  const session = async (nodeId: string, sessionId = "", isOurs = false) => {
     const stream = dispatcher.session(
-      { nodeId, address: "10.0.0.9" },
+      { nodeId, address: "10.0.0.9", isOurs },
       create(SessionRequestSchema, { sessionId }),
       stop.signal,
     );
@@ -145,13 +145,17 @@ describe("Dispatcher", () => {
   });
 
   it("refuses unknown nodes, wrong sessions and too many registrations", async () => {
-    const { dispatcher, session } = await setUp();
+    const { dispatcher, session, advance } = await setUp();
     await assert.rejects(session("nobody"), /node not registered/);
     await session("n1");
     assert.throws(() => dispatcher.heartbeat("n1", "other"), /session invalid/);
     await session("n1");
     await session("n1");
     await assert.rejects(session("n1"), /node n1 exceeded rate limit count of registrations/);
+    for (let i = 0; i < 20; i++) await session("n2", "", true);
+    await assert.rejects(session("n2", "", true), /node n2 exceeded rate limit count of registrations/);
+    advance(8_001);
+    await session("n1");
     dispatcher[Symbol.dispose]();
   });
 

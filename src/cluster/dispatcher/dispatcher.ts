@@ -38,7 +38,8 @@ const missedPeriods = 3;
 const unknownPeriods = 6;
 const managerWeight = 10n;
 const registrationGapMs = 8000;
-const maxRegistrations = 3;
+/** As engines have it, against workers that went wrong. Of our own agents we know that they wait between attempts. */
+const maxRegistrations = { foreign: 3, own: 20 } as const;
 const orphanAfterMs = 24 * 3_600_000;
 /** A dockerd worker rejects an attachment task that it sees before its node's address (T16), and orders nothing itself. */
 const foreignBatchMs = 100;
@@ -49,6 +50,13 @@ interface NodeSession {
   readonly ended: AbortController;
   periodMs: number;
   deadline: Disposable;
+}
+
+export interface SessionCaller {
+  readonly nodeId: string;
+  readonly address: string;
+  /** Whether the agent is one of ours. */
+  readonly isOurs: boolean;
 }
 
 export interface DispatcherOptions {
@@ -98,11 +106,7 @@ export class Dispatcher implements Disposable {
     }
   }
 
-  async *session(
-    caller: { readonly nodeId: string; readonly address: string },
-    request: SessionRequest,
-    signal: AbortSignal,
-  ): AsyncGenerator<SessionMessage> {
+  async *session(caller: SessionCaller, request: SessionRequest, signal: AbortSignal): AsyncGenerator<SessionMessage> {
     const { objects } = this.#options;
     const { nodeId } = caller;
     const wakeup = new Wakeup();
@@ -197,16 +201,13 @@ export class Dispatcher implements Disposable {
     this.#sessions.clear();
   }
 
-  async #register(
-    caller: { readonly nodeId: string; readonly address: string },
-    request: SessionRequest,
-  ): Promise<NodeSession> {
+  async #register(caller: SessionCaller, request: SessionRequest): Promise<NodeSession> {
     const { objects, random } = this.#options;
     const { nodeId, address } = caller;
     if (objects.get("node", nodeId) === undefined) throw notRegistered();
     const known = this.#sessions.get(nodeId);
     const isKnown = known !== undefined && known.id === request.sessionId;
-    if (!isKnown) this.#countRegistration(nodeId);
+    if (!isKnown) this.#countRegistration(caller);
     const session: NodeSession = isKnown
       ? known
       : { id: newSwarmId(random), ended: new AbortController(), periodMs: this.#periodMs(), deadline: nothing };
@@ -227,12 +228,12 @@ export class Dispatcher implements Disposable {
     return session;
   }
 
-  #countRegistration(nodeId: string): void {
+  #countRegistration({ nodeId, isOurs }: SessionCaller): void {
     const atMs = this.#options.clock.now();
     const before = this.#registrations.get(nodeId);
     const count = before !== undefined && atMs - before.atMs <= registrationGapMs ? before.count + 1 : 1;
     // A refused one does not count: a node that keeps asking would be shut out for ever.
-    if (count > maxRegistrations) {
+    if (count > (isOurs ? maxRegistrations.own : maxRegistrations.foreign)) {
       throw new ConnectError(`node ${nodeId} exceeded rate limit count of registrations`, Code.Unavailable);
     }
     this.#registrations.set(nodeId, { count, atMs });

@@ -48,7 +48,8 @@ export function registerServices(router: ConnectRouter, parts: ManagerParts): vo
   router.service(DispatcherRpc, {
     session: (request, context) => {
       const { address } = context.values.get(callerKey);
-      return dispatcher.session({ nodeId: callerOf(context).nodeId, address }, request, context.signal);
+      const isOurs = context.requestHeader.has(agentHeader);
+      return dispatcher.session({ nodeId: callerOf(context).nodeId, address, isOurs }, request, context.signal);
     },
     heartbeat: (request, context) => dispatcher.heartbeat(callerOf(context).nodeId, request.sessionId),
     updateTaskStatus: (request, context) => {
