@@ -9,4 +9,5 @@ export { ensureForwardRule, observeForwardChains, removeForwardRule } from "./fi
 export { forwardMark } from "./firewall/host-table.ts";
 export type * from "./model.ts";
 export type * from "./networks.ts";
-export { type NetworksOptions, openNetworks } from "./open.ts";
+export { openNetworks } from "./open.ts";
+export type { NetworksOptions } from "./options.ts";

@@ -1,18 +1,12 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Hub, KeyedMutex } from "../base/async.ts";
-import type { Clock } from "../base/clock.ts";
 import { crashPoint } from "../base/crash-point.ts";
 import { EngineError } from "../base/errors.ts";
-import type { Log } from "../base/log.ts";
-import type { Random } from "../base/random.ts";
-import type { HostKernel, Kernel, KernelObject } from "../kernel/mod.ts";
-import type { Seal, Store } from "../store/mod.ts";
+import type { KernelObject } from "../kernel/mod.ts";
 import { Catalogue } from "./catalogue.ts";
 import { checkEndpoint } from "./check-endpoint.ts";
 import { checkSpec, predefinedNames } from "./check-spec.ts";
-import type { NetworksConfig } from "./config.ts";
-import type { DnsServer, DnsServerOptions } from "./dns/dns.ts";
 import { openDnsServer, openNameTable } from "./dns/mod.ts";
 import { bridgeDriver } from "./drivers/bridge/bridge.ts";
 import type { BridgeDefaults } from "./drivers/bridge/desired.ts";
@@ -35,35 +29,13 @@ import type {
   SandboxRequest,
   SwarmNetwork,
 } from "./model.ts";
-import type { NetworkEvent, NetworkMember, Networks, PeerTable, SwarmNetworks } from "./networks.ts";
+import type { NetworkEvent, NetworkMember, Networks } from "./networks.ts";
+import type { NetworksOptions } from "./options.ts";
 import { HostPorts } from "./portmapping/host-ports.ts";
 import { hostSpec, noneSpec } from "./predefined.ts";
 import { Sandboxes } from "./sandboxes.ts";
 import { notManager, refuseOutsideManager } from "./swarm-role.ts";
 import { SwarmSide } from "./swarm-side.ts";
-
-export interface NetworksOptions {
-  readonly kernel: Kernel & Partial<Pick<HostKernel, "foreignChains">>;
-  readonly store: Store;
-  readonly seal: Seal;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
-  /** Namespaces are kept by files in `<execRoot>/netns`. */
-  readonly execRoot: string;
-  readonly config: NetworksConfig;
-  /** Gives networks with IPv6 a pool of this engine's own when the configured ones have none. */
-  readonly engineId?: string;
-  /** Asked each time: the swarm may come and go. */
-  readonly swarm: () => SwarmNetworks;
-  readonly peerTable: () => PeerTable | undefined;
-  /** Whether ports are published on IPv6 as well; looked up when not said. */
-  readonly hasIpv6?: boolean;
-  /** Puts our rule at the head of foreign FORWARD chains; tests on a fake kernel have no such chains. */
-  readonly forwardRule?: (signal: AbortSignal) => Promise<void>;
-  /** Tests may put their own; the real one is `dns/`. */
-  readonly openDns?: (options: DnsServerOptions, signal: AbortSignal) => Promise<DnsServer>;
-}
 
 /**
  * Takes over what the store says this host has, and makes the predefined networks. Containers' sandboxes are taken over by
