@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { keyringOf } from "./keyring.ts";
 
 const key = (n: number, bytes = 16) => ({ key: new Uint8Array(bytes).fill(n), lamportTime: BigInt(n) });
-const order = (...ns: number[]) => keyringOf(ns.map((n) => key(n))).map((k) => k[0]);
+const order = (...ns: number[]) => keyringOf(ns.map((n) => key(n))).map((k) => k.key.export()[0]);
 
 test("T1: the second oldest key transmits, then the oldest, then the newest", () => {
   assert.deepEqual(order(3, 1, 2), [2, 1, 3]);

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { ringKey } from "../../src/gossip/keyring.ts";
 import type { Host } from "./gossip-world.ts";
 import { key, World, withSeeds } from "./gossip-world.ts";
 
@@ -173,7 +174,7 @@ test("keys rotate node by node under way: nothing is lost", () => {
     const { hosts, expected } = clusterWithEntries(world, 5);
     world.runUntil("tables agree", () => world.agrees("n1", expected), 3_000);
     for (const [i, host] of hosts.entries()) {
-      host.keyring = [key(3).key, key(2).key, key(4).key];
+      host.keyring = [key(3), key(2), key(4)].map(({ key: bytes }) => ringKey(bytes));
       world.put(host, "n1", `ep${i}`, "rotated");
       expected[`ep${i}`] = "rotated";
       world.runFor(20);

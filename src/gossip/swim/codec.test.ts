@@ -6,6 +6,7 @@ import { DecodeError } from "../../base/errors.ts";
 import { parseIp } from "../../base/ip.ts";
 import { type Random, seededRandom } from "../../base/random.ts";
 import { encode } from "../../wire/msgpack/mod.ts";
+import { type Keyring, ringKey } from "../keyring.ts";
 import {
   decodeMessage,
   decodeStreamMessage,
@@ -21,8 +22,8 @@ import { encodeStream, StreamDecoder } from "./stream.ts";
 
 const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString("hex");
 const unhex = (text: string) => new Uint8Array(Buffer.from(text, "hex"));
-const key = Uint8Array.from({ length: 16 }, (_, i) => i);
-const otherKey = Uint8Array.from({ length: 16 }, (_, i) => 255 - i);
+const key = ringKey(Uint8Array.from({ length: 16 }, (_, i) => i));
+const otherKey = ringKey(Uint8Array.from({ length: 16 }, (_, i) => 255 - i));
 const random = seededRandom(1);
 const fixedNonce: Random = { bytes: (n) => Uint8Array.from({ length: n }, (_, i) => 0x20 + i), below: () => 0 };
 
@@ -221,6 +222,12 @@ test("with a keyring clear packets and streams are refused", () => {
   );
 });
 
+test("packets too small to gain from it are not compressed, larger ones only when they do", () => {
+  const packetOf = (bytes: Uint8Array) => encodePackets([bytes], { keyring: [], random, withCrc: false })[0];
+  for (const small of [encodeMessage(ack), random.bytes(1000)]) assert.equal(packetOf(small), small);
+  assert.equal(packetOf(Buffer.concat([encodeMessage(ack), Buffer.alloc(1000)]))?.[0], 9);
+});
+
 test("a compound cut off keeps its whole parts", () => {
   const compound = encodeCompound([encodeMessage(ack), encodeMessage(alive)]);
   const { messages, damaged } = decodePacket(compound.subarray(0, compound.length - 3), []);
@@ -228,7 +235,7 @@ test("a compound cut off keeps its whole parts", () => {
   assert.equal(damaged, 1);
 });
 
-function decodeWhole(packet: Uint8Array, ring: readonly Uint8Array[]): readonly PacketMessage[] {
+function decodeWhole(packet: Uint8Array, ring: Keyring): readonly PacketMessage[] {
   const { messages, damaged } = decodePacket(packet, ring);
   assert.equal(damaged, 0);
   return plain(messages);

@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv } from "node:crypto";
 import { DecodeError } from "../../base/errors.ts";
 import type { Random } from "../../base/random.ts";
-import type { Keyring } from "../keyring.ts";
+import type { Keyring, RingKey } from "../keyring.ts";
 
 //   offset  size  what (reference: network-data-plane 5.6)
 //   0       1     version: 1, or 0 where the plain text is PKCS#7 padded (accepted, never sent)
@@ -18,7 +18,7 @@ export function seal(plain: Uint8Array, keyring: Keyring, random: Random, aad: U
   const key = keyring[0];
   if (key === undefined) throw new TypeError("sealing needs a key");
   const nonce = random.bytes(nonceBytes);
-  const cipher = createCipheriv(algorithm(key), key, nonce, { authTagLength: tagBytes });
+  const cipher = createCipheriv(key.algorithm, key.key, nonce, { authTagLength: tagBytes });
   cipher.setAAD(aad);
   const body = cipher.update(plain);
   cipher.final();
@@ -37,9 +37,9 @@ export function unseal(sealed: Uint8Array, keyring: Keyring, aad: Uint8Array): U
   throw new DecodeError("envelope", 0, "no installed keys could decrypt the message");
 }
 
-function tryKey(sealed: Uint8Array, key: Uint8Array, aad: Uint8Array): Uint8Array | undefined {
+function tryKey(sealed: Uint8Array, { algorithm, key }: RingKey, aad: Uint8Array): Uint8Array | undefined {
   const nonce = sealed.subarray(1, 1 + nonceBytes);
-  const decipher = createDecipheriv(algorithm(key), key, nonce, { authTagLength: tagBytes });
+  const decipher = createDecipheriv(algorithm, key, nonce, { authTagLength: tagBytes });
   decipher.setAAD(aad);
   decipher.setAuthTag(sealed.subarray(sealed.length - tagBytes));
   const plain = decipher.update(sealed.subarray(1 + nonceBytes, sealed.length - tagBytes));
@@ -57,9 +57,4 @@ function withoutPadding(plain: Uint8Array): Uint8Array {
     throw new DecodeError("envelope", plain.length, "wrong padding");
   }
   return plain.subarray(0, plain.length - padding);
-}
-
-function algorithm(key: Uint8Array): "aes-128-gcm" | "aes-192-gcm" | "aes-256-gcm" {
-  if (key.length === 16) return "aes-128-gcm";
-  return key.length === 24 ? "aes-192-gcm" : "aes-256-gcm";
 }

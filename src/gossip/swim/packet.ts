@@ -15,6 +15,11 @@ const maxCompoundParts = 255;
 const maxPacketBytes = 65_507;
 const maxInflatedBytes = 1 << 20;
 const maxLayers = 4;
+/**
+ * Compression's own frame takes about 20 bytes, and a code for each new pair of bytes is 9 bits at the least: packets below
+ * this, pings and acks above all, come out larger, whatever is in them but runs of one byte.
+ */
+const leastCompressibleBytes = 64;
 const noAad = new Uint8Array();
 
 export interface PacketOptions {
@@ -30,7 +35,7 @@ export function encodePackets(parts: readonly Uint8Array[], options: PacketOptio
   for (let i = 0; i < parts.length; i += maxCompoundParts) {
     const group = parts.slice(i, i + maxCompoundParts);
     const plain = group.length === 1 ? (group[0] as Uint8Array) : encodeCompound(group);
-    const small = smaller(plain, encodeCompressed(plain));
+    const small = plain.length < leastCompressibleBytes ? plain : smaller(plain, encodeCompressed(plain));
     const checked = options.withCrc ? withCrc(small) : small;
     packets.push(options.keyring.length > 0 ? seal(checked, options.keyring, options.random, noAad) : checked);
   }
