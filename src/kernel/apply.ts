@@ -1,11 +1,12 @@
 import { networkOf } from "../base/ip.ts";
 import { errno } from "./ffi/errno.ts";
 import { isNotFound, KernelError } from "./kernel.ts";
+import { forgetLearned } from "./learned.ts";
 import { ensureLink, findLink, removeLink } from "./links.ts";
 import type { Netns, Route } from "./model.ts";
 import { deleteAddress, newAddress } from "./netlink/address.ts";
 import type { MessageBuilder } from "./netlink/codec.ts";
-import { deleteLearned, deleteNeighbour, type NeighbourEntry, newNeighbour } from "./netlink/neighbour.ts";
+import { deleteNeighbour, type NeighbourEntry, newNeighbour } from "./netlink/neighbour.ts";
 import { decodeRoute, deleteRoute, dumpRoutes, mainTable, newRoute, type RouteRequest } from "./netlink/route.ts";
 import type { Namespaces } from "./netns/namespaces.ts";
 import { NftApplier } from "./nftables/apply.ts";
@@ -56,7 +57,7 @@ export function kernelAppliers(namespaces: Namespaces, contexts: NftContexts): A
     "fdb.ensure": (step) => ensureEntry(namespaces, step),
     "fdb.remove": (step) => {
       removeEntry(namespaces, step);
-      forgetLearned(namespaces, step);
+      forgetBehind(namespaces, step);
       return undefined;
     },
     "nft.apply": async (step, context) => {
@@ -83,13 +84,15 @@ function removeEntry(namespaces: Namespaces, step: EntryStep): undefined {
   fromLink(namespaces, step, step.object, (index) => deleteNeighbour(entryOf(step, index)));
 }
 
-/** Frames that came through the tunnel have taught its bridge that the address is there; whoever has it now may be elsewhere. */
-function forgetLearned(namespaces: Namespaces, step: StepOf<"fdb.remove">): void {
+function forgetBehind(namespaces: Namespaces, step: StepOf<"fdb.remove">): void {
+  const { ns, link, mac } = step.object;
   try {
-    fromLink(namespaces, step, step.object, (index) => deleteLearned(index, step.object.mac));
+    const namespace = namespaces.get(ns);
+    const linkIndex = namespace.linkIndexes.get(link);
+    // Not known after the removal: the link is gone, and what was learnt with it.
+    if (linkIndex !== undefined) forgetLearned(namespace.route(), { step: describeStep(step), linkIndex, mac });
   } catch (error) {
-    // A tunnel that is no bridge's port.
-    if (!(error instanceof KernelError) || error.errno !== errno.EOPNOTSUPP) throw error;
+    if (!isNotFound(error)) throw error;
   }
 }
 

@@ -1,5 +1,6 @@
 import { isLinkLocal, networkOf, tryParseMac } from "../base/ip.ts";
 import { isNotFound } from "./kernel.ts";
+import { forgetLearned } from "./learned.ts";
 import { allLinks } from "./links.ts";
 import { type KernelObject, type Netns, type NftElement, type NftTable, objectKey } from "./model.ts";
 import { decodeAddress, deleteAddress, dumpAddresses } from "./netlink/address.ts";
@@ -132,6 +133,7 @@ export function sweepPeers({ namespaces, units }: World, ns: Netns): readonly Ke
       try {
         socket.request("sweep peers", deleteNeighbour(found));
         removed.push(object);
+        if (found.kind === "fdb") forgetLearned(socket, { step: "sweep peers", ...found });
       } catch (error) {
         if (!isNotFound(error)) throw error;
       }

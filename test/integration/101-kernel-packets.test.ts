@@ -344,6 +344,11 @@ test("with a forwarding entry goes what the bridge has learnt of the address thr
   assert.match(left, new RegExp(`${macOf(2)} dev vxlan0 master br0`));
   assert.match(left, new RegExp(`${macOf(2)} dev vxlan0 dst 192.0.2.9`));
   assert.match(left, new RegExp(`${macOf(3)} dev d0 master br0`));
+  // The same for those that nobody claims any more.
+  await using later = await openKernel({ log: silentLog }, signal);
+  await later.reconcile("ov", objects, signal);
+  await later.sweepPeers(ns, signal);
+  assert.doesNotMatch(run(ns, "bridge", "fdb", "show", "br", "br0"), new RegExp(macOf(2)));
 });
 
 /** One host of the overlay: 10.9.0.N behind VTEP 10.30.10.11N, the other one known by heart. */

@@ -105,6 +105,7 @@ async function build(directory: string): Promise<never> {
   if (process.env["WK_FROM"] !== "second") await kernel.reconcile("u", first, signal);
   await kernel.reconcile("u", second, signal);
   await kernel.sweep(directory, signal);
+  await kernel.sweepPeers({ path: `${directory}/h` }, signal);
   await kernel[Symbol.asyncDispose]();
   process.exit(0);
 }
