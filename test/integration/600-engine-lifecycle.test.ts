@@ -337,6 +337,15 @@ describe("containers over a private containerd", { skip, timeout: 120_000 }, () 
     await world.containers.start(id, never);
     assert.equal(await removed, 5);
     assert.throws(() => world.containers.find(id));
+    // Name and volumes are free as soon as the removal is told, though more of it follows.
+    for (let round = 0; round < 4; round++) {
+      const spec = specOf(["true"], { anonymousVolumes: ["/scratch"] }, { autoRemove: true });
+      const brief = await world.containers.create(spec, "brief", never);
+      const gone = world.containers.wait(brief.id, "removed", never);
+      await world.containers.start(brief.id, never);
+      assert.equal(await gone, 0);
+      assert.deepEqual(await world.volumes.list(), []);
+    }
     const restartPolicy = { name: "on-failure", maximumRetryCount: 2 };
     const again = await run(world, specOf(["sh", "-c", "echo again; exit 1"], {}, { restartPolicy }));
     await until(

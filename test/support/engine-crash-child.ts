@@ -13,6 +13,16 @@ const store = await openSqliteStore({ path: join(root, "store.db"), log: silentL
 const networks = new BareNetworks();
 const { containers } = await openEngine({ root, containerd, image, store, networks });
 
+if (process.argv[3] === "rm") {
+  const brief = specOf(["true"], { anonymousVolumes: ["/usr/local/share"] }, { autoRemove: true });
+  const first = await containers.create(brief, "crash", never);
+  const removed = containers.wait(first.id, "removed", never);
+  await containers.start(first.id, never);
+  await removed;
+  // The same name at once, while the rest of the first one goes.
+  await containers.create(specOf(["sleep", "600"]), "crash", never);
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+}
 const spec = specOf(["sleep", "600"], { anonymousVolumes: ["/usr/local/share"] });
 const { id } = await containers.create(spec, "crash", never);
 writeFileSync(join(root, "created"), id);

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { seededRandom } from "../../base/random.ts";
+import type { LiveContainer } from "../lifecycle/container.ts";
 import type { ContainerSpec, ImageConfig } from "../model.ts";
+import { ContainerDirectory } from "./directory.ts";
 import { mergeEnv, mergeProcess } from "./merge.ts";
 import { generateName, parseContainerName } from "./names.ts";
 import { publishOf } from "./sandbox-request.ts";
@@ -108,4 +110,17 @@ test("publishOf() gives exposed ports free ones with -P, published ones stay", (
     ),
     ["8080:80/tcp", "0:53/udp"],
   );
+});
+
+test("a name belongs to who stays, not to one of the same name that is being removed", () => {
+  const container = (id: string) => ({ id, record: { name: "twin" } }) as LiveContainer;
+  const [stays, leaves] = [container("a".repeat(64)), container("b".repeat(64))];
+  const directory = new ContainerDirectory();
+  directory.add(stays);
+  directory.add(leaves);
+  assert.equal(directory.find("twin"), stays);
+  directory.remove(leaves);
+  assert.equal(directory.find("/twin"), stays);
+  directory.remove(stays);
+  assert.equal(directory.lookUp("twin"), undefined);
 });

@@ -51,9 +51,11 @@ export class ContainerDirectory {
     this.#names.delete(name);
   }
 
+  /** Takes its name too, unless somebody has it: one that is being removed may be outlived by its successor. */
   add(container: LiveContainer): void {
     this.#byId.set(container.id, container);
-    this.#names.set(container.record.name, container.id);
+    const { name } = container.record;
+    if (!this.#names.has(name)) this.#names.set(name, container.id);
   }
 
   remove(container: LiveContainer): void {

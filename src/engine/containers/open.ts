@@ -166,7 +166,11 @@ class Engine implements HostContainers {
 
   /** Once, before anything else is asked. */
   async recover(signal: AbortSignal): Promise<void> {
-    for (const { value } of await this.#records.list()) this.#directory.add(this.#live(value));
+    const records = (await this.#records.list()).map(({ value }) => value);
+    const isLeaving = (record: ContainerRecord) => record.state.kind === "removing";
+    // Names belong to those that stay.
+    for (const record of records) if (!isLeaving(record)) this.#directory.add(this.#live(record));
+    for (const record of records) if (isLeaving(record)) this.#directory.add(this.#live(record));
     await undoIntents(this.#creation);
     const context = {
       ...this.#stepContext,

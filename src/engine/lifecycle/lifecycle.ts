@@ -1,20 +1,23 @@
-import { KeyedMutex, withSignal } from "../../base/async.ts";
+import { KeyedMutex } from "../../base/async.ts";
 import type { Clock } from "../../base/clock.ts";
-import { EngineError, messageOf } from "../../base/errors.ts";
+import { EngineError } from "../../base/errors.ts";
 import { newHexId } from "../../base/ids.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Scope } from "../../base/scope.ts";
 import type { Collection } from "../../store/mod.ts";
-import { type Containerd, isFailedPrecondition, isNotFound, isUnavailable, rawMessage } from "../containerd/mod.ts";
+import type { Containerd } from "../containerd/mod.ts";
 import type { ContainerDirectory } from "../containers/directory.ts";
 import { exitCodeOf, neverTime, startedAtOf } from "../containers/record.ts";
+import { sandboxOwnerOf } from "../containers/shared-sandbox.ts";
 import { parseSignal } from "../containers/signals.ts";
 import { failureText, type StartFailure, startFailure } from "../containers/start-failure.ts";
 import type { ContainerRecord, ContainerState } from "../model.ts";
 import type { LiveContainer, Run } from "./container.ts";
-import { planRelease, planRemove, planStart } from "./plan.ts";
+import { awaitExit, type Exit, type PendingExit } from "./exit.ts";
+import { planForget, planLeave, planRelease, planRemove, planStart } from "./plan.ts";
 import { nextRestartDelayMs, restartsAfterExit } from "./restart.ts";
+import { finishedWithin, killRun, killWaitMs, parsedForKill, sigkill, signalTask, stopSignalOf } from "./signalling.ts";
 import type { StepRunner } from "./steps.ts";
 
 export interface LifecycleContext {
@@ -32,16 +35,7 @@ export interface LifecycleContext {
   readonly onGone: (container: LiveContainer) => void;
 }
 
-/** How a run ended, as containerd tells. */
-export interface Exit {
-  readonly exitCode: number;
-  readonly exitedAt: string | undefined;
-}
-
 const defaultStopTimeoutSeconds = 10;
-const killWaitMs = 10_000;
-const sigkill = 9;
-const waitRetryMs = 200;
 
 /** Starts, follows, stops and removes containers. One thing at a time happens to one container. */
 export class Lifecycle {
@@ -93,16 +87,13 @@ export class Lifecycle {
       const settled = state.kind === "exited" ? { state: { ...state, willRestart: false } } : {};
       if (!this.#isShuttingDown) await this.#update(container, { stoppedByUser: true, ...settled });
       if (!container.isRunning) return undefined;
-      await this.#signal(container, stopSignal);
+      await signalTask(this.#context, container, stopSignal);
       return container.run;
     });
     if (run === undefined) return;
-    const finishedInTime = await this.#finishedWithin(
-      run,
-      timeoutSeconds < 0 ? undefined : timeoutSeconds * 1000,
-      signal,
-    );
-    if (!finishedInTime) await this.#killRun(container, run, signal);
+    const timeoutMs = timeoutSeconds < 0 ? undefined : timeoutSeconds * 1000;
+    const finishedInTime = await finishedWithin(this.#context.clock, { run, timeoutMs }, signal);
+    if (!finishedInTime) await killRun(this.#context, { container, run }, signal);
     this.#context.emit(container, "stop");
   }
 
@@ -118,12 +109,12 @@ export class Lifecycle {
       }
       const stops = number === sigkill || number === stopSignalOf(container);
       if (stops) await this.#update(container, { stoppedByUser: true });
-      await this.#signal(container, number);
+      await signalTask(this.#context, container, number);
       return container.run;
     });
     // As Docker's: a SIGKILL has been obeyed when this returns.
     if (number === sigkill && run !== undefined)
-      await this.#finishedWithin(run, killWaitMs, this.#context.scope.signal);
+      await finishedWithin(this.#context.clock, { run, timeoutMs: killWaitMs }, this.#context.scope.signal);
   }
 
   async remove(
@@ -172,6 +163,10 @@ export class Lifecycle {
       });
     }
     await this.#context.steps.applyAll(planRemove(container.record, container.isReleased), { container }, signal);
+    this.#announceGone(container);
+  }
+
+  #announceGone(container: LiveContainer): void {
     this.#context.directory.remove(container);
     this.#context.onGone(container);
     container.gone();
@@ -205,51 +200,87 @@ export class Lifecycle {
 
   /** Cleans up after a run and records its end; then restarts or removes, as was asked. */
   async finishRun(container: LiveContainer, run: Run, exit: Exit): Promise<void> {
+    if (container.record.spec.host.autoRemove && !this.#context.scope.signal.aborted) {
+      await this.exclusively(container, () => this.#finishLastRun(container, run, exit));
+      return;
+    }
     const restarts = await this.exclusively(container, async () => {
       const { state } = container.record;
-      await this.#release(container, true);
+      const withoutSandbox = await this.#withoutSandbox(container, this.#release(container, true));
       const finishedAt = exit.exitedAt ?? this.#context.clock.wall().toISOString();
       const restarts = !this.#isShuttingDown && restartsAfterExit(container.record, exit.exitCode);
-      const isRemoved = container.record.spec.host.autoRemove && !this.#context.scope.signal.aborted;
-      const startedAt = startedAtOf(state);
       await this.#update(container, {
-        sandboxId: undefined,
-        sandboxOwner: undefined,
+        ...withoutSandbox,
         restartCount: container.record.restartCount + (restarts ? 1 : 0),
-        // With --rm its end and the beginning of its removal are one record.
-        ...(isRemoved ? { removeVolumes: true } : {}),
-        state: isRemoved
-          ? { kind: "removing", exitCode: exit.exitCode, startedAt, finishedAt }
-          : {
-              kind: "exited",
-              exitCode: exit.exitCode,
-              startedAt,
-              finishedAt,
-              oomKilled: run.oomKilled,
-              error: "",
-              ...(restarts ? { willRestart: true } : {}),
-            },
+        state: {
+          kind: "exited",
+          exitCode: exit.exitCode,
+          startedAt: startedAtOf(state),
+          finishedAt,
+          oomKilled: run.oomKilled,
+          error: "",
+          ...(restarts ? { willRestart: true } : {}),
+        },
       });
-      if (run.oomKilled) this.#context.emit(container, "oom");
-      this.#context.emit(container, "die", { exitCode: String(exit.exitCode) });
-      container.endRun();
+      this.#announceEnd(container, run, exit);
       return restarts;
     });
     if (restarts) this.#scheduleRestart(container, run);
-    else if (container.record.spec.host.autoRemove && !this.#context.scope.signal.aborted) {
-      await this.remove(container, { force: false, volumes: true }, this.#context.scope.signal);
+  }
+
+  /**
+   * `--rm`: whoever waits is told as soon as the name, the addresses, the ports and the volumes are free again. What nobody
+   * else can see follows, and takes longer: the shim's end, the snapshot, the record. Recovery finishes what is cut short.
+   */
+  async #finishLastRun(container: LiveContainer, run: Run, exit: Exit): Promise<void> {
+    const { steps, clock, directory } = this.#context;
+    // A clean-up is not cancelled by whoever asked for the stop.
+    const signal = new AbortController().signal;
+    const leaving = steps.applyAll(planLeave(container.record), { container }, signal);
+    const withoutSandbox = await this.#withoutSandbox(container, leaving);
+    container.closeLog();
+    await container.io.finish();
+    const finishedAt = exit.exitedAt ?? clock.wall().toISOString();
+    await this.#update(container, {
+      ...withoutSandbox,
+      removeVolumes: true,
+      state: { kind: "removing", exitCode: exit.exitCode, startedAt: startedAtOf(container.record.state), finishedAt },
+    });
+    this.#announceEnd(container, run, exit);
+    await steps.applyAll(planForget(container.record), { container }, signal);
+    this.#announceGone(container);
+    try {
+      await steps.applyAll(planRemove(container.record, false), { container }, signal);
+    } catch (error) {
+      // There for another try by hand.
+      directory.add(container);
+      throw error;
     }
+  }
+
+  /** What cannot be cleaned up now is tried again by the removal or the next daemon; the end is told all the same. */
+  async #withoutSandbox(container: LiveContainer, cleanUp: Promise<void>): Promise<Partial<ContainerRecord>> {
+    try {
+      await cleanUp;
+      return { sandboxId: undefined, sandboxOwner: undefined };
+    } catch (error) {
+      this.#context.log.error("cannot clean up after a run", { container: container.id, error });
+      return {};
+    }
+  }
+
+  #announceEnd(container: LiveContainer, run: Run, exit: Exit): void {
+    if (run.oomKilled) this.#context.emit(container, "oom");
+    this.#context.emit(container, "die", { exitCode: String(exit.exitCode) });
+    container.endRun();
   }
 
   /** A start that did not get to the process: everything of it goes, and the container is as it was, but for the error. */
   async abandonStart(container: LiveContainer, failure: StartFailure | undefined): Promise<void> {
-    await this.#release(container, false).catch((error: unknown) => {
-      this.#context.log.error("cannot clean up after a failed start", { container: container.id, error });
-    });
+    const withoutSandbox = await this.#withoutSandbox(container, this.#release(container, false));
     const { state } = container.record;
     await this.#update(container, {
-      sandboxId: undefined,
-      sandboxOwner: undefined,
+      ...withoutSandbox,
       ...(failure === undefined ? {} : { state: failedState(state, failure) }),
     });
   }
@@ -289,10 +320,10 @@ export class Lifecycle {
   async #start(container: LiveContainer, changes: Partial<ContainerRecord>, signal: AbortSignal): Promise<void> {
     const { steps, random, clock, directory, containerd } = this.#context;
     let pid = 0;
-    let exited: ReturnType<Containerd["tasks"]["wait"]> | undefined;
+    let exited: PendingExit | undefined;
     const run = container.beginRun();
     try {
-      const owner = ownerOf(container.record, directory);
+      const owner = sandboxOwnerOf(container.record, directory);
       const sandboxId = owner === undefined ? newHexId(random) : owner.record.sandboxId;
       const next = { ...container.record, ...changes, sandboxId, sandboxOwner: owner?.id };
       const plan = planStart(next);
@@ -322,9 +353,9 @@ export class Lifecycle {
     this.#watch(container, run, exited);
   }
 
-  #watch(container: LiveContainer, run: Run, first: ReturnType<Containerd["tasks"]["wait"]>): void {
+  #watch(container: LiveContainer, run: Run, first: PendingExit): void {
     this.#context.scope.run(`container-${container.id}`, async (signal) => {
-      const exit = await this.#awaitExit(container, first, signal);
+      const exit = await awaitExit(this.#context, { containerId: container.id, first }, signal);
       if (exit === undefined) return;
       try {
         await this.finishRun(container, run, exit);
@@ -333,30 +364,6 @@ export class Lifecycle {
         this.#context.log.error("cannot clean up after a container", { container: container.id, error });
       }
     });
-  }
-
-  /** Survives restarts of containerd. undefined: the daemon ends. */
-  async #awaitExit(
-    container: LiveContainer,
-    first: ReturnType<Containerd["tasks"]["wait"]>,
-    signal: AbortSignal,
-  ): Promise<Exit | undefined> {
-    const { tasks } = this.#context.containerd;
-    for (let waiting: ReturnType<Containerd["tasks"]["wait"]> = first; !signal.aborted; ) {
-      try {
-        const response = await withSignal(waiting, signal);
-        return { exitCode: response.exitStatus, exitedAt: formatTimestamp(response.exitedAt) };
-      } catch (error) {
-        if (signal.aborted) return undefined;
-        if (isNotFound(error)) return { exitCode: 255, exitedAt: undefined };
-        if (!isUnavailable(error))
-          this.#context.log.warn("waiting for a container failed", { container: container.id, error });
-        await this.#context.clock.sleep(waitRetryMs, signal).catch(() => {});
-        waiting = tasks.wait({ containerId: container.id });
-        waiting.catch(() => {});
-      }
-    }
-    return undefined;
   }
 
   async #release(container: LiveContainer, ran: boolean): Promise<void> {
@@ -400,48 +407,6 @@ export class Lifecycle {
     container.restartTimer = undefined;
   }
 
-  async #signal(container: LiveContainer, number: number): Promise<void> {
-    try {
-      await this.#context.containerd.tasks.kill({ containerId: container.id, signal: number });
-    } catch (error) {
-      // It ended by itself; its exit is being seen to.
-      if (!isNotFound(error) && !isFailedPrecondition(error)) {
-        throw new EngineError("internal", `cannot kill container: ${container.id}: ${rawMessage(error)}`, {
-          cause: error,
-        });
-      }
-    }
-    this.#context.emit(container, "kill", { signal: String(number) });
-  }
-
-  async #killRun(container: LiveContainer, run: Run, signal: AbortSignal): Promise<void> {
-    await this.#signal(container, sigkill);
-    if (await this.#finishedWithin(run, killWaitMs, signal)) return;
-    throw new EngineError(
-      "internal",
-      `cannot stop container: ${container.id}: tried to kill container, but did not receive an exit event`,
-    );
-  }
-
-  /** True when the run was over in time; undefined waits for ever. */
-  async #finishedWithin(run: Run, timeoutMs: number | undefined, signal: AbortSignal): Promise<boolean> {
-    const giveUp = new AbortController();
-    const over = run.finished.promise.then(() => true);
-    const either = AbortSignal.any([giveUp.signal, signal]);
-    const timeout =
-      timeoutMs === undefined
-        ? new Promise<never>((_, reject) =>
-            either.addEventListener("abort", () => reject(either.reason), { once: true }),
-          )
-        : this.#context.clock.sleep(timeoutMs, either).then(() => false);
-    timeout.catch(() => {});
-    try {
-      return await Promise.race([over, timeout]);
-    } finally {
-      giveUp.abort();
-    }
-  }
-
   async #update(container: LiveContainer, changes: Partial<ContainerRecord>): Promise<void> {
     const record = { ...container.record, ...changes };
     await this.#context.records.put(record.id, record);
@@ -449,58 +414,9 @@ export class Lifecycle {
   }
 }
 
-/** `container:TERM`: whose sandbox is shared. @throws {EngineError} in Docker's words when there is none to share. */
-function ownerOf(record: ContainerRecord, directory: ContainerDirectory): LiveContainer | undefined {
-  const { networkMode } = record.spec;
-  if (!networkMode.startsWith("container:")) return undefined;
-  let owner: LiveContainer;
-  try {
-    owner = directory.find(networkMode.slice("container:".length));
-  } catch (error) {
-    // compat:
-    throw new EngineError("not-found", `joining network namespace of container: ${messageOf(error)}`, { cause: error });
-  }
-  if (owner.id === record.id) {
-    // compat:
-    throw new EngineError("invalid", "joining network namespace of container: cannot join own network namespace");
-  }
-  if (owner.isRunning) {
-    // Sharing with one who shares is sharing with the same third.
-    const { sandboxOwner } = owner.record;
-    return (sandboxOwner === undefined ? undefined : directory.get(sandboxOwner)) ?? owner;
-  }
-  // compat:
-  throw new EngineError(
-    "conflict",
-    `cannot join network namespace of a non running container: container ${owner.record.name} is ${owner.record.state.kind}`,
-  );
-}
-
 /** compat: a container that never ran stays `created`, one that ran before stays `exited` with its old times. */
 function failedState(before: ContainerState, failure: StartFailure): ContainerState {
   const { exitCode, message: error } = failure;
   if (before.kind !== "exited") return { kind: "created", failure: { exitCode, error } };
   return { ...before, exitCode, oomKilled: false, error, willRestart: false };
-}
-
-function stopSignalOf(container: LiveContainer): number {
-  const { stopSignal } = container.record.spec;
-  return parseSignal(stopSignal === "" ? "TERM" : stopSignal);
-}
-
-function parsedForKill(container: LiveContainer, text: string): number {
-  try {
-    return parseSignal(text);
-  } catch (error) {
-    // compat:
-    throw new EngineError("invalid", `cannot kill container: ${container.record.name}: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
-}
-
-function formatTimestamp(time: { readonly seconds: bigint; readonly nanos: number } | undefined): string | undefined {
-  if (time === undefined) return undefined;
-  const text = new Date(Number(time.seconds) * 1000).toISOString();
-  return text.replace(/\.\d+Z$/, `.${String(time.nanos).padStart(9, "0")}Z`);
 }

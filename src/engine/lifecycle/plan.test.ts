@@ -1,7 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { ContainerRecord, ContainerState } from "../model.ts";
-import { type ObservedTask, planCreate, planRecovery, planRelease, planRemove, planStart, type Step } from "./plan.ts";
+import {
+  type ObservedTask,
+  planCreate,
+  planForget,
+  planLeave,
+  planRecovery,
+  planRelease,
+  planRemove,
+  planStart,
+  type Step,
+} from "./plan.ts";
 import { nextRestartDelayMs, restartsAfterExit, restartsWithDaemon } from "./restart.ts";
 
 const exited: ContainerState = {
@@ -40,6 +50,8 @@ test("plans read as the life of a container", () => {
     show(planRemove(container({ removeVolumes: true }), false)),
     "0 task.kill\n1 task.remove\n2 snapshot.remove\n2 files.remove\n2 volumes.remove\n3 record.remove",
   );
+  assert.equal(show(planLeave(container({ sandboxId: "s" }))), "0 output.drain\n0 sandbox.close");
+  assert.equal(show(planForget(container({ removeVolumes: true }))), "0 volumes.remove");
   assert.equal(show(planRemove(container({}), true)), "0 snapshot.remove\n0 files.remove\n1 record.remove");
 });
 

@@ -57,6 +57,17 @@ export function planRelease(container: ContainerRecord, ran: boolean): readonly 
   return inPhases(...releasePhases(container, ran));
 }
 
+/** The end of a run, as far as others can see it. */
+export function planLeave(container: ContainerRecord): readonly Step[] {
+  const ownsSandbox = container.sandboxId !== undefined && container.sandboxOwner === undefined;
+  return inPhases(["output.drain", ...(ownsSandbox ? (["sandbox.close"] as const) : [])]);
+}
+
+/** What others may want at once of a container that is being removed. */
+export function planForget(container: ContainerRecord): readonly Step[] {
+  return container.removeVolumes === true ? inPhases(["volumes.remove"]) : [];
+}
+
 function releasePhases(container: ContainerRecord, ran: boolean): readonly (readonly StepKind[])[] {
   const ownsSandbox = container.sandboxId !== undefined && container.sandboxOwner === undefined;
   const remove: readonly StepKind[] = ["task.remove", ...(ownsSandbox ? (["sandbox.close"] as const) : [])];

@@ -158,6 +158,8 @@ class LocalVolumes implements HostVolumes {
   async #usersByVolume(): Promise<ReadonlyMap<string, readonly string[]>> {
     const users = new Map<string, string[]>();
     for (const { id, value } of await this.#containers.list()) {
+      // Its processes have ended; the rest of it has no use for volumes.
+      if (value.state.kind === "removing") continue;
       for (const mount of value.mounts) {
         if (mount.type === "volume") users.set(mount.name, [...(users.get(mount.name) ?? []), id]);
       }
