@@ -8,7 +8,7 @@ import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-// Our nodes and a real dockerd in one swarm, both ways. WEFT_TEST_DOCKERD names the dockerd to use.
+// Our nodes and a real dockerd in one swarm, both ways. WEFT_TEST_DOCKERD names the dockerd to use, else the one unpacked for the tests.
 const run = promisify(execFile);
 const dockerd = await findDockerd();
 const skip =
@@ -17,7 +17,8 @@ const READY = 2;
 
 async function findDockerd(): Promise<string | undefined> {
   const folders = (process.env["PATH"] ?? "").split(delimiter).map((folder) => join(folder, "dockerd"));
-  for (const path of [process.env["WEFT_TEST_DOCKERD"], ...folders]) {
+  const unpacked = fileURLToPath(new URL("../../.weft/tools/docker-20/usr/sbin/dockerd", import.meta.url));
+  for (const path of [process.env["WEFT_TEST_DOCKERD"], unpacked, ...folders]) {
     if (path === undefined) continue;
     if (
       await access(path).then(
