@@ -45,7 +45,7 @@ need_packages() {
 }
 
 setup_engine() {
-  need_packages containerd runc nftables libnftables1 iproute2 procps util-linux busybox-static curl ca-certificates iperf3
+  need_packages containerd runc nftables libnftables1 iproute2 procps util-linux busybox-static curl ca-certificates iperf3 xz-utils bzip2
 }
 
 # unpack_packages SUITE NAME PACKAGE...: unpacks packages into .weft/tools/NAME, installing nothing. SUITE "here": this system's own.
