@@ -10,6 +10,23 @@ export function cgroupParentOf(execRoot: string): string {
   return `/weft-${createHash("sha256").update(execRoot).digest("hex").slice(0, 12)}`;
 }
 
+/** Ids of the processes below a `cgroupParentOf`: containers' processes, also those that lost their daemon and their shim. */
+export function processesInCgroups(parent: string): readonly number[] {
+  const paths = hierarchies().flatMap((hierarchy) => {
+    const path = join(hierarchy, parent);
+    return childrenOf(path).map((name) => join(path, name));
+  });
+  return [...new Set(paths.flatMap(processesBelow))];
+}
+
+function processesBelow(path: string): readonly number[] {
+  const own = processesIn(path)
+    .split("\n")
+    .map(Number)
+    .filter((pid) => pid > 0);
+  return [...own, ...childrenOf(path).flatMap((name) => processesBelow(join(path, name)))];
+}
+
 /**
  * Removes what no process is in of a `cgroupParentOf`, in every hierarchy; what is in use stays whole. Safe to repeat.
  * @throws {TypeError} for any other path.

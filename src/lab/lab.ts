@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { cgroupParentOf, removeUnusedCgroups } from "../base/cgroup.ts";
+import { cgroupParentOf, processesInCgroups, removeUnusedCgroups } from "../base/cgroup.ts";
 import { EngineError, runAll } from "../base/errors.ts";
 import { silentLog } from "../base/log.ts";
 import { openKernel } from "../kernel/mod.ts";
@@ -95,6 +95,7 @@ export async function labDown(lab: Lab, say: Say): Promise<void> {
     () => Promise.all(hosts.map((host) => stopHost(host))).then(() => {}),
     () => killAll(`${lab.runDirectory}/`),
     () => killAll(`${lab.dataDirectory}/`),
+    () => Promise.all(hosts.map((host) => killContainers(host))).then(() => {}),
     () => unmountBelow(lab.runDirectory),
     () => unmountBelow(lab.dataDirectory),
     () => removeNamespaces(lab, hosts),
@@ -116,6 +117,17 @@ async function killAll(mention: string): Promise<void> {
     const found = await processesMentioning(mention);
     if (found.length === 0) return;
     for (const { pid } of found) signalQuietly(pid, "SIGKILL");
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Containers whose weftd and shim are gone: nothing but their cgroup says whose they are. */
+async function killContainers(host: LabHost): Promise<void> {
+  const parent = cgroupParentOf(host.execRoot);
+  for (let round = 0; round < 50; round++) {
+    const pids = processesInCgroups(parent);
+    if (pids.length === 0) return;
+    for (const pid of pids) signalQuietly(pid, "SIGKILL");
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cgroupParentOf } from "../../src/base/cgroup.ts";
 import { startHost } from "../../src/lab/mod.ts";
-import { command, eventually, type TestLab, withLab } from "../support/lab.ts";
+import { eventually, type TestLab, withLab } from "../support/lab.ts";
 
 async function pidOf(lab: TestLab): Promise<number> {
   return Number(await readFile(lab.host(1).pidFile, "utf8"));
@@ -28,6 +28,7 @@ function cgroups(lab: TestLab): readonly string[] {
 }
 
 test("containers outlive weftd", async (t) => {
+  let orphan = 0;
   await withLab("wres", 1, async (lab) => {
     await lab.ok(1, "network", "create", "front");
 
@@ -103,9 +104,15 @@ test("containers outlive weftd", async (t) => {
       await lab.ok(1, "run", "-d", "--name", "again", "toolbox", "sleep", "1000");
       const [pid] = (await lab.ok(1, "inspect", "-f", "{{.State.Pid}}", "again")).split("\n");
       await end(lab, "SIGKILL");
-      await command(["kill", "-9", pid ?? ""]);
+      orphan = Number(pid);
     });
   });
+  assert.ok(orphan > 0);
+  await eventually(
+    "the lab's teardown has ended what weftd left running",
+    2000,
+    async () => !existsSync(`/proc/${orphan}`),
+  );
   const parent = cgroupParentOf("/run/weft-lab/wres/1/exec");
   const left = ["", ...readdirSync("/sys/fs/cgroup")].filter((name) =>
     existsSync(join("/sys/fs/cgroup", name, parent)),
