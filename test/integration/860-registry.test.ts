@@ -163,7 +163,7 @@ test("images from a registry", async (t) => {
         assert.match(pulled, /Pull complete/);
         assert.ok(pulled.includes(`Digest: ${digest}`), pulled);
         assert.ok(pulled.includes(`Status: Downloaded newer image for ${name}:v1`), pulled);
-        assert.equal(await lab.ok(1, "run", "--rm", `${name}:v1`, "printenv", "FROM"), "registry");
+        assert.equal(await lab.ok(1, "run", "--rm", `${name}:v1`, "sh", "-c", "echo $FROM"), "registry");
       });
       await t.test("a second pull finds it up to date; run by digest finds it too", async () => {
         assert.ok((await lab.ok(1, "pull", `${name}:v1`)).includes(`Status: Image is up to date for ${name}:v1`));

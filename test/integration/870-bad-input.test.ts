@@ -102,7 +102,17 @@ test("bad input", async (t) => {
         "bridge",
       ],
       [/executable file not found in \$PATH/, "run", "--rm", "toolbox", "nosuchprogram"],
-      [/conflicting options/i, "run", "--rm", "--network", "host", "--link", "used", "toolbox", "true"],
+      [
+        /conflicting options|links are only supported for user-defined networks/i,
+        "run",
+        "--rm",
+        "--network",
+        "host",
+        "--link",
+        "used",
+        "toolbox",
+        "true",
+      ],
       [
         /invalid mount config for type "bind": bind source path does not exist: \/no\/such/,
         "run",
