@@ -95,7 +95,7 @@ setup_node() {
 
 # What the tests talk to: real peers, none of them started by its package.
 setup_test_peers() {
-  need_packages tcpdump iptables tmux dnsperf bind9-dnsutils conntrack openssl netcat-openbsd
+  need_packages tcpdump iptables tmux dnsperf bind9-dnsutils conntrack openssl netcat-openbsd libdevmapper1.02.1
   unpack_packages here serf serf
   unpack_packages here registry docker-registry
   unpack_packages bookworm docker-20 docker.io

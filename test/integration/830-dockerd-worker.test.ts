@@ -86,6 +86,11 @@ async function withDockerd(
       "toolbox:latest",
     );
     await body(docker);
+  } catch (error) {
+    const log = await command(["tail", "-n", "8", `${base}/log`]);
+    throw new Error(
+      `${error instanceof Error ? error.message : String(error)}\ndockerd's log ends with:\n${log.output}`,
+    );
   } finally {
     await remove();
   }
