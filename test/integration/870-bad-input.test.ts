@@ -148,8 +148,39 @@ test("bad input", async (t) => {
       assert.equal((await stopped).code, 137);
     });
 
+    await t.test("an encrypted overlay fails closed, and says why", async () => {
+      await lab.ok(1, "swarm", "init", "--advertise-addr", lab.host(1).address);
+      await lab.ok(1, "network", "create", "-d", "overlay", "--opt", "encrypted", "--attachable", "sealed");
+      const refused = await lab.docker(1, "run", "--rm", "--network", "sealed", "toolbox", "true");
+      assert.equal(refused.code, 125);
+      assert.match(refused.output, /encrypted network "sealed": IPsec encryption \(ESP, xfrm\) is not available/);
+      await lab.ok(1, "network", "rm", "sealed");
+      await lab.ok(1, "swarm", "leave", "--force");
+      await lab.ok(1, "network", "rm", "docker_gwbridge");
+    });
+
+    await t.test(
+      "what is not there yet is refused in one sentence, and prune asks for nothing that is not there",
+      async () => {
+        const wrong: readonly (readonly [RegExp, ...string[]])[] = [
+          [/not supported by this version/, "pause", "used"],
+          [/not supported by this version/, "cp", "used:/etc/passwd", "-"],
+          [/could not find plugin macvlan/, "network", "create", "-d", "macvlan", "lan"],
+        ];
+        for (const [pattern, ...args] of wrong) {
+          const result = await lab.docker(1, ...args);
+          assert.notEqual(result.code, 0);
+          assert.match(result.output, pattern);
+        }
+        await lab.ok(1, "network", "create", "unused");
+        assert.match(await lab.ok(1, "system", "prune", "-f"), /unused/);
+        await lab.ok(1, "network", "create", "--subnet", "172.30.9.0/24", "taken");
+      },
+    );
+
     await t.test("broken requests are answered and don't hurt the daemon", async () => {
       const { socket } = lab.host(1);
+      const undisturbed = await state(lab);
       assert.match(
         await raw(socket, post("/v1.41/containers/create", '{"Image": ')),
         /^HTTP\/1\.1 400 [\s\S]*"message"/,
@@ -196,7 +227,7 @@ test("bad input", async (t) => {
         ).stdout,
         "200",
       );
-      assert.equal(await state(lab), before);
+      assert.equal(await state(lab), undisturbed);
     });
   });
 });

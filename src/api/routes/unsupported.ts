@@ -25,13 +25,13 @@ export const unsupportedRoutes: readonly Route[] = [
   ]),
   ...refuse("looking images up in a registry", ["GET /distribution/{name...}/json", "GET /images/search"]),
   ...refuse("registry logins by the engine", ["POST /auth"]),
-  ...refuse("building images", [
-    "POST /build",
-    "POST /build/prune",
-    "POST /build/cancel",
-    "POST /session",
-    "POST /grpc",
-  ]),
+  ...refuse("building images", ["POST /build", "POST /build/cancel", "POST /session", "POST /grpc"]),
+  // Nothing is built here, so nothing is cached: `docker system prune` asks all the same.
+  {
+    method: "POST",
+    path: "/build/prune",
+    handle: () => Promise.resolve(json({ CachesDeleted: null, SpaceReclaimed: 0 })),
+  },
   ...refuse("plugins", [
     "POST /plugins/pull",
     "POST /plugins/create",

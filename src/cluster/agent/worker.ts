@@ -39,7 +39,10 @@ export interface Unheard {
   readonly giveUp: (attachmentId: string) => void;
 }
 
-type Progress = { readonly kind: "waiting" } | { readonly kind: "running" } | { readonly kind: "ended" };
+type Progress =
+  | { readonly kind: "waiting" }
+  | { readonly kind: "running" }
+  | { readonly kind: "ended"; readonly reason: EngineError | undefined };
 const waiting: Progress = { kind: "waiting" };
 const retryMs = 1000;
 
@@ -111,10 +114,11 @@ export class Worker {
     for (;;) {
       const changed = this.#changed.promise;
       const task = this.#tasks.get(attachmentId);
-      const progress = this.#progress.get(attachmentId)?.kind;
+      const progress = this.#progress.get(attachmentId);
       wasHere ||= task !== undefined;
-      if (task !== undefined && progress === "running") return runningOf(task);
-      if (progress === "ended" || (wasHere && task === undefined)) {
+      if (task !== undefined && progress?.kind === "running") return runningOf(task);
+      if (progress?.kind === "ended" && progress.reason !== undefined) throw progress.reason;
+      if (progress?.kind === "ended" || (wasHere && task === undefined)) {
         throw new EngineError("internal", `attachment ${attachmentId} was withdrawn`);
       }
       await withSignal(changed, signal);
@@ -209,7 +213,9 @@ export class Worker {
     } catch (error) {
       if (signal.aborted) throw error;
       this.#options.log.error("cannot prepare an attachment", { task: task.id, error });
-      this.#finish(task, { state: TaskState.REJECTED, message: "preparing", err: messageOf(error) });
+      const reason =
+        error instanceof EngineError ? error : new EngineError("internal", messageOf(error), { cause: error });
+      this.#finish(task, { state: TaskState.REJECTED, message: "preparing", err: reason.message }, reason);
     }
   }
 
@@ -244,8 +250,13 @@ export class Worker {
     }
   }
 
-  #finish(task: Task, status: { readonly state: TaskState; readonly message: string; readonly err?: string }): void {
-    this.#progress.set(task.id, { kind: "ended" });
+  /** `reason` is what whoever waits for the attachment is told. */
+  #finish(
+    task: Task,
+    status: { readonly state: TaskState; readonly message: string; readonly err?: string },
+    reason?: EngineError,
+  ): void {
+    this.#progress.set(task.id, { kind: "ended", reason });
     this.#report(task, status);
     this.#notify();
   }
