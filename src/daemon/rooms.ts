@@ -2,7 +2,6 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { EngineError, messageOf } from "../base/errors.ts";
 import { type OpenSwarm, openSwarm } from "../cluster/mod.ts";
-import { openImages } from "../engine/images/mod.ts";
 import {
   type Containerd,
   type HostContainers,
@@ -10,6 +9,7 @@ import {
   type Images,
   openContainerd,
   openContainers,
+  openImages,
   openVolumes,
   startContainerd,
 } from "../engine/mod.ts";

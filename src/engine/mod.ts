@@ -12,5 +12,6 @@ export {
 } from "./containerd/mod.ts";
 export { type ContainersOptions, type HostContainers, openContainers } from "./containers/open.ts";
 export type * from "./engine.ts";
+export { openImages } from "./images/mod.ts";
 export type * from "./model.ts";
 export { type HostVolumes, openVolumes, type VolumesOptions } from "./volumes/open.ts";
