@@ -5,9 +5,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { command, eventually, type TestLab, withLab } from "../support/lab.ts";
 
 const session = "weft-terminal-test";
+/** Every terminal has a tmux server of its own: a new one may not meet the last one's ending. */
+let server = 0;
 
 async function tmux(...args: readonly string[]): Promise<string> {
-  const result = await command(["tmux", "-L", session, ...args]);
+  const result = await command(["tmux", "-L", `${session}-${server}`, ...args]);
   if (result.code !== 0) throw new Error(`tmux ${args.join(" ")}: ${result.output}`);
   return result.stdout;
 }
@@ -30,6 +32,7 @@ function shows(pattern: RegExp): Promise<string> {
 
 async function inTerminal(lab: TestLab, body: () => Promise<void>): Promise<void> {
   const environment = `DOCKER_HOST=unix://${lab.host(1).socket}`;
+  server += 1;
   await tmux(
     "-f",
     "/dev/null",
@@ -52,7 +55,7 @@ async function inTerminal(lab: TestLab, body: () => Promise<void>): Promise<void
     const last = await screen().catch(() => "(no screen)");
     throw new Error(`${error instanceof Error ? error.message : String(error)}\nthe screen at that time:\n${last}`);
   } finally {
-    await command(["tmux", "-L", session, "kill-server"]);
+    await command(["tmux", "-L", `${session}-${server}`, "kill-server"]);
   }
 }
 
