@@ -116,7 +116,7 @@ describe("a swarm of two of our nodes over real TLS", () => {
 
     const start = performance.now();
     const first = await worker.swarm.networks.attach({ target: "ov", addresses: [], containerId: "c1" }, signal);
-    assert.ok(performance.now() - start < 500, "no waiting for batches or ticks");
+    assert.ok(performance.now() - start < 1500, "no waiting for batches or ticks");
     assert.equal(first.networkId, network.id);
     assert.deepEqual(first.addresses, [{ address: parseIp("10.0.1.2"), prefix: 24 }]);
     assert.deepEqual(worker.installed.get(network.id)?.nodeAddress, { address: parseIp("10.0.1.3"), prefix: 24 });

@@ -186,7 +186,8 @@ test("an announcement is heard by the neighbours", async () => {
   const begin = performance.now();
   for (let i = 0; i < 20; i++) kernel.announce(inside, "eth0", parseIp("10.1.0.1"), macOf(1));
   const tookMs = performance.now() - begin;
-  assert.ok(tookMs < 40, `20 announcements took ${tookMs.toFixed(1)} ms`);
+  // Closing a packet socket for each would take a kernel grace period each, 120 ms and more in all.
+  assert.ok(tookMs < 100, `20 announcements took ${tookMs.toFixed(1)} ms`);
 });
 
 test("a large load of elements does not hold up the event loop", async () => {

