@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { command, withLab } from "../support/lab.ts";
 
-test("no join token, private key or gossip key is in the data root", async () => {
+test("no join token and no private key is in the data root", async () => {
   await withLab("wsecret", 1, async (lab) => {
     const { dataRoot, address } = lab.host(1);
     await lab.ok(1, "swarm", "init", "--advertise-addr", address);
