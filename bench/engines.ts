@@ -1,5 +1,6 @@
 // The two engines under comparison, each as two hosts on a bridge of its own, in a swarm with an overlay named "bench".
 import { existsSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { labDown, labUp, openLabPaths } from "../src/lab/mod.ts";
 import { command } from "../test/support/lab.ts";
@@ -49,8 +50,16 @@ export async function openDocker(): Promise<Engine & AsyncDisposable> {
     `PATH=${unpacked}/usr/sbin:${unpacked}/usr/bin:${process.env["PATH"]}`,
   ];
   const down = async () => {
+    // dockerd leaves its containers to their shims: they are removed first, and what a killed run left is ended by force.
+    for (const host of [1, 2]) {
+      const socket = `unix://${lab}/${host}/sock`;
+      await command(["sh", "-c", `docker -H ${socket} ps -aq | xargs -r docker -H ${socket} rm -f`]);
+    }
     await command([...env, `${home}/tools/dockerd-lab`, "down"]);
+    await command(["sh", "-c", `for p in $(pgrep -f '${lab}/[0-9]'); do pkill -9 -P $p; kill -9 $p; done`]);
     await command(["ip", "netns", "del", "dksw"]);
+    await command(["sh", "-c", `grep '${lab}' /proc/mounts | awk '{print $2}' | sort -r | xargs -r umount -l`]);
+    await rm(lab, { recursive: true, force: true });
   };
   await down();
   await must([...env, `${home}/tools/dockerd-lab`, "up", "2"]);
