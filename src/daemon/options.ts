@@ -1,3 +1,5 @@
+import { homedir } from "node:os";
+
 /** How far an option of dockerd goes here. */
 export type OptionStatus =
   | { readonly kind: "done" }
@@ -315,9 +317,9 @@ export const options: readonly Option[] = [
   }),
   option("swarm-default-advertise-addr", "text", "Set default address or interface for swarm advertised address", done),
   option("tls", "flag", "Use TLS; implied by --tlsverify", done),
-  option("tlscacert", "text", "Trust certs signed only by this CA", done, { fallback: "/root/.docker/ca.pem" }),
-  option("tlscert", "text", "Path to TLS certificate file", done, { fallback: "/root/.docker/cert.pem" }),
-  option("tlskey", "text", "Path to TLS key file", done, { fallback: "/root/.docker/key.pem" }),
+  option("tlscacert", "text", "Trust certs signed only by this CA", done, { fallback: `${homedir()}/.docker/ca.pem` }),
+  option("tlscert", "text", "Path to TLS certificate file", done, { fallback: `${homedir()}/.docker/cert.pem` }),
+  option("tlskey", "text", "Path to TLS key file", done, { fallback: `${homedir()}/.docker/key.pem` }),
   option("tlsverify", "flag", "Use TLS and verify the remote", done),
   option(
     "userland-proxy",

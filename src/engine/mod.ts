@@ -14,4 +14,5 @@ export { type ContainersOptions, type HostContainers, openContainers } from "./c
 export type * from "./engine.ts";
 export { openImages } from "./images/mod.ts";
 export type * from "./model.ts";
+export { maskedPaths, readonlyPaths } from "./runtime-spec/defaults.ts";
 export { type HostVolumes, openVolumes, type VolumesOptions } from "./volumes/open.ts";

@@ -1,4 +1,4 @@
-import type { ContainerRecord } from "../../engine/mod.ts";
+import { type ContainerRecord, maskedPaths, readonlyPaths } from "../../engine/mod.ts";
 
 // Docker's defaults of a Linux container (28.5 as recorded); shown for what the client left out.
 const defaults = {
@@ -63,21 +63,8 @@ const defaults = {
   CpuPercent: 0,
   IOMaximumIOps: 0,
   IOMaximumBandwidth: 0,
-  MaskedPaths: [
-    "/proc/asound",
-    "/proc/acpi",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/sys/firmware",
-    "/sys/devices/virtual/powercap",
-  ],
-  ReadonlyPaths: ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+  MaskedPaths: maskedPaths,
+  ReadonlyPaths: readonlyPaths,
 } as const;
 
 /** What was sent, word for word, with Docker's defaults in the places left empty. */
