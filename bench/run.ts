@@ -1,7 +1,6 @@
 // Weft and Docker 28 side by side in one run: ./weft bench [RUNS [PART]]. Runs are interleaved; medians, least and most are shown.
 // Figures of one machine mean little; the ratios are what counts.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { command } from "../test/support/lab.ts";
@@ -225,8 +224,6 @@ async function hundred(engines: readonly Engine[]): Promise<void> {
 }
 
 async function main(): Promise<void> {
-  const missing = ["iperf3", "qperf", "dnsperf"].filter((tool) => !existsSync(`/usr/bin/${tool}`));
-  if (missing.length > 0) await must(["apt-get", "-q", "-y", "--no-install-recommends", "install", ...missing]);
   await using weft = await openWeft();
   await using dockerd = await openDocker();
   const engines = [weft, dockerd];
