@@ -7,11 +7,11 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseIp } from "../../src/base/ip.ts";
 import type { Kernel, Netns } from "../../src/kernel/mod.ts";
+import { testSpec } from "../../src/network/testing.ts";
 import {
   endpointRequest,
   hostIp,
   inOwnMachine,
-  networkSpec,
   openWorld,
   outsideIp,
   shell,
@@ -35,8 +35,8 @@ inOwnMachine(import.meta.filename, () => {
   test("two containers of a network meet, those of another do not, nor does the world come in", async () => {
     await using world = await openWorld();
     const { kernel, networks } = world;
-    await networks.create(networkSpec("front"), signal);
-    await networks.create(networkSpec("back"), signal);
+    await networks.create(testSpec("front"), signal);
+    await networks.create(testSpec("back"), signal);
     const a = await networks.openSandbox(world.request("a", "front"), signal);
     const b = await networks.openSandbox(world.request("b", "front"), signal);
     const c = await networks.openSandbox(world.request("c", "back"), signal);
@@ -63,8 +63,8 @@ inOwnMachine(import.meta.filename, () => {
   test("published ports answer from outside, from the host, from localhost and by hairpin", async () => {
     await using world = await openWorld();
     const { kernel, networks } = world;
-    await networks.create(networkSpec("front"), signal);
-    await networks.create(networkSpec("back"), signal);
+    await networks.create(testSpec("front"), signal);
+    await networks.create(testSpec("back"), signal);
     const publishing = [
       publish({}),
       publish({ protocol: "udp", containerPort: 53, hostPortFirst: 18053, hostPortLast: 18053 }),
@@ -108,7 +108,7 @@ inOwnMachine(import.meta.filename, () => {
   test("a UDP client that never stops is answered by a restarted container at its new address", async () => {
     await using world = await openWorld();
     const { kernel, networks } = world;
-    await networks.create(networkSpec("front"), signal);
+    await networks.create(testSpec("front"), signal);
     const dns = [publish({ protocol: "udp", containerPort: 53, hostPortFirst: 18053, hostPortLast: 18053 })];
     const client = createSocket("udp4");
     const any = { type: "udp", address: parseIp("0.0.0.0"), portHostOrder: 0 } as const;
@@ -146,9 +146,9 @@ inOwnMachine(import.meta.filename, () => {
   test("internal networks and networks without ICC keep their containers apart", async () => {
     await using world = await openWorld();
     const { kernel, networks } = world;
-    await networks.create(networkSpec("inner", { internal: true }), signal);
+    await networks.create(testSpec("inner", { internal: true }), signal);
     const icc = { "com.docker.network.bridge.enable_icc": "false" };
-    await networks.create(networkSpec("apart", { options: icc }), signal);
+    await networks.create(testSpec("apart", { options: icc }), signal);
     const [a, b] = [
       await networks.openSandbox(world.request("a", "inner"), signal),
       await networks.openSandbox(world.request("b", "inner"), signal),
@@ -173,7 +173,7 @@ inOwnMachine(import.meta.filename, () => {
   test("connect and disconnect: interfaces, default route and published ports follow", async () => {
     await using world = await openWorld();
     const { kernel, networks } = world;
-    for (const name of ["b-net", "a-net"]) await networks.create(networkSpec(name), signal);
+    for (const name of ["b-net", "a-net"]) await networks.create(testSpec(name), signal);
     const web = await networks.openSandbox(world.request("web", "b-net", { publish: [publish({})] }), signal);
     using _server = closing(await tcpServer(kernel, { path: web.netnsPath }, 80));
     const route = () => shell(`nsenter --net=${web.netnsPath} ip -4 route show default`).trim();
@@ -198,7 +198,7 @@ inOwnMachine(import.meta.filename, () => {
 
   test("a restart keeps addresses, ports and live connections; what died meanwhile is swept", async () => {
     await using world = await openWorld();
-    await world.networks.create(networkSpec("front"), signal);
+    await world.networks.create(testSpec("front"), signal);
     const request = world.request("web", "front", { publish: [publish({ hostPortFirst: 0, hostPortLast: 0 })] });
     const before = await world.networks.openSandbox(request, signal);
     await world.networks.openSandbox(world.request("gone", "front"), signal);
@@ -230,7 +230,7 @@ inOwnMachine(import.meta.filename, () => {
 
   test("an endpoint on a bridge takes less than 10 ms", async () => {
     await using world = await openWorld();
-    await world.networks.create(networkSpec("front"), signal);
+    await world.networks.create(testSpec("front"), signal);
     const times: number[] = [];
     for (let n = 0; n < 15; n++) {
       const request = world.request(`c${n}`, "front", {

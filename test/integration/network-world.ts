@@ -12,7 +12,7 @@ import { type IpAddress, parseIp } from "../../src/base/ip.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { type HostKernel, type Kernel, type Netns, openKernel } from "../../src/kernel/mod.ts";
-import type { NetworkSpec, NetworksConfig, PeerTable, SwarmNetworks } from "../../src/network/mod.ts";
+import type { NetworksConfig, PeerTable, SwarmNetworks } from "../../src/network/mod.ts";
 import { defaultNetworksConfig, type Networks, openNetworks, type SandboxRequest } from "../../src/network/mod.ts";
 import { aesSeal, MemoryStore, type Store } from "../../src/store/mod.ts";
 
@@ -175,25 +175,6 @@ export function endpointRequest(network: string): SandboxRequest["endpoints"][nu
     links: [],
     driverOptions: {},
     gatewayPriority: 0,
-  };
-}
-
-export function networkSpec(name: string, change: Partial<NetworkSpec> = {}): NetworkSpec {
-  return {
-    name,
-    driver: "bridge",
-    scope: undefined,
-    ipam: { driver: "default", options: {}, pools: [] },
-    enableIpv4: true,
-    enableIpv6: false,
-    internal: false,
-    attachable: false,
-    ingress: false,
-    configOnly: false,
-    configFrom: undefined,
-    options: {},
-    labels: {},
-    ...change,
   };
 }
 

@@ -235,16 +235,13 @@ export function scenario(
   name: string,
   options: Omit<ClusterOptions, "seed"> & {
     readonly seeds?: readonly number[];
-    /** Why it is known to fail. */
-    readonly todo?: string;
   },
   act: (world: ClusterWorld) => Promise<void>,
 ): void {
   const chosen = process.env["SEED"];
   const seeds = chosen === undefined ? (options.seeds ?? [1]) : [Number(chosen)];
   for (const seed of seeds) {
-    const expectation = options.todo === undefined ? {} : { todo: options.todo };
-    test(`${name} (SEED=${seed})`, expectation, async () => {
+    test(`${name} (SEED=${seed})`, async () => {
       using world = await ClusterWorld.open({ ...options, seed });
       await act(world);
     });
